@@ -92,10 +92,11 @@ class Letterbox:
             mode="bilinear",
             align_corners=True,
         )
-        canvas = torch.full((1, 3, self.height, self.width), GRAY)
-        canvas = canvas.contiguous(memory_format=torch.channels_last)
+        canvas = torch.full((1, self.height, self.width, 3), GRAY).permute(0, 3, 1, 2)
         left, top = (self.width - inner_width) // 2, (self.height - inner_height) // 2
-        torch.div(scaled, 255, out=canvas[:, :, top : top + inner_height, left : left + inner_width])
+        torch.div(
+            scaled, 255, out=canvas[:, :, top : top + inner_height, left : left + inner_width]
+        )
         return canvas[0]
 
     def to_photo(self, boxes_xyxy: Tensor) -> Tensor:
@@ -155,16 +156,18 @@ def decode(
         min_objectness: predictions at or below it are left out before any further work.
 
     Returns:
-        The candidates, photo by photo, then anchor by anchor, then row by row.
+        The candidates, photo by photo, row by row, column by column, anchor by anchor.
     """
-    B, _, H, W = raw.shape
+    H, W = raw.shape[2:]
     A, C = len(output.mask), output.classes
-    cells = raw.reshape(B, A, 5 + C, H, W)
-    threshold = math.log(min_objectness / (1 - min_objectness)) if 0 < min_objectness < 1 else None
-    logits = cells[:, :, 4]  # (B, A, H, W)
-    chosen = logits > threshold if threshold is not None else logits.sigmoid() > min_objectness
-    photo, anchor, row, column = chosen.nonzero(as_tuple=True)  # (N,) each
-    values = cells[photo, anchor, :, row, column].float()  # (N, 5 + C)
+    cells = raw.permute(0, 2, 3, 1).unflatten(-1, (A, 5 + C))  # (B, H, W, A, 5 + C)
+    logits = cells[..., 4]  # (B, H, W, A)
+    if 0 < min_objectness < 1:
+        chosen = logits > math.log(min_objectness / (1 - min_objectness))
+    else:
+        chosen = logits.sigmoid() > min_objectness
+    photo, row, column, anchor = chosen.nonzero(as_tuple=True)  # (N,) each
+    values = cells[photo, row, column, anchor].float()  # (N, 5 + C)
     stride = values.new_tensor((input_size[1] / W, input_size[0] / H))
     corner = torch.stack((column, row), dim=1).to(values.dtype)  # cx, cy
     spread = output.scale_x_y
@@ -230,6 +233,8 @@ def postprocess(
     scores = torch.cat([part.objectness[:, None] * part.class_probabilities for part in parts])
     box, label = (scores > score_threshold).nonzero(as_tuple=True)
     photo_index, boxes_xyxy, scores = photo_index[box], boxes_xyxy[box], scores[box, label]
+    if len(raw_outputs[0]) == 1:
+        return [suppress(boxes_xyxy, scores, label, iou_threshold)]
     return [
         suppress(boxes_xyxy[mine], scores[mine], label[mine], iou_threshold)
         for mine in (photo_index == i for i in range(len(raw_outputs[0])))

@@ -25,11 +25,11 @@ from darknet_cfg import (
     parse_cfg,
 )
 from layer_plan import Layer, format_plan, plan_layers
+from packing import LEAKY_SLOPE
 
 __all__ = ["Darknet", "DarknetFileError", "parse_cfg"]
 
 BATCH_NORM_EPSILON = 1e-6  # Darknet adds it to the standard deviation, PyTorch to the variance
-LEAKY_SLOPE = 0.1
 
 
 def activate(x: Tensor, name: str) -> Tensor:
@@ -92,7 +92,9 @@ class MaxpoolStage(nn.Module):
         before, after = self.padding
         if before == after and before <= self.window // 2:
             return F.max_pool2d(x, self.window, self.stride, before)
-        if self.window == self.stride and not (x.shape[-1] % self.stride or x.shape[-2] % self.stride):
+        if self.window == self.stride and not (
+            x.shape[-1] % self.stride or x.shape[-2] % self.stride
+        ):
             return F.max_pool2d(x, self.window, self.stride)  # no window reaches the padding
         x = F.pad(x, (before, after, before, after), value=float("-inf"))
         return F.max_pool2d(x, self.window, self.stride)
@@ -137,7 +139,12 @@ def build_stage(layer: Layer) -> nn.Module:
     block = layer.block
     if isinstance(block, Convolutional):
         return ConvolutionStage(block, layer.in_shape[0])
-    stages = {Maxpool: MaxpoolStage, Upsample: UpsampleStage, Route: RouteStage, Shortcut: ShortcutStage}
+    stages = {
+        Maxpool: MaxpoolStage,
+        Upsample: UpsampleStage,
+        Route: RouteStage,
+        Shortcut: ShortcutStage,
+    }
     return nn.Identity() if isinstance(block, Yolo) else stages[type(block)](block)
 
 
@@ -213,7 +220,9 @@ class Darknet(nn.Module):
         if len(shape) != 4 or shape[1] != channels:
             raise ValueError(f"images must have shape (B, {channels}, H, W), got {shape}")
         if min(shape[2:]) < self.stride or shape[2] % self.stride or shape[3] % self.stride:
-            raise ValueError(f"height and width must be multiples of {self.stride}, got {shape[2:]}")
+            raise ValueError(
+                f"height and width must be multiples of {self.stride}, got {shape[2:]}"
+            )
 
     def load_weights(self, path: str | Path, partial: bool = False) -> weights.LoadReport:
         """Fill the network from a .weights file; see `weights.load_weights`."""

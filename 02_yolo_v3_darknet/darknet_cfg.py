@@ -220,10 +220,14 @@ def parse_cfg(path: str | Path) -> list[Block]:
             known = ", ".join(sorted(BLOCKS))
             raise DarknetFileError(f"{path}, line {line}: unknown block [{name}]; known: {known}")
         if (BLOCKS[name] is Net) != (not blocks):
-            raise DarknetFileError(f"{path}, line {line}: the first block, and no other, must be [net]")
+            raise DarknetFileError(
+                f"{path}, line {line}: the first block, and no other, must be [net]"
+            )
         blocks.append(_read_block(path, BLOCKS[name], line, entries))
     if len(blocks) < 2:
-        raise DarknetFileError(f"{path}: holds {len(blocks)} blocks, [net] and a layer are the least")
+        raise DarknetFileError(
+            f"{path}: holds {len(blocks)} blocks, [net] and a layer are the least"
+        )
     if len(blocks) > MAX_LAYERS:
         raise DarknetFileError(f"{path}: holds {len(blocks)} blocks, {MAX_LAYERS} are the most")
     return blocks
@@ -233,7 +237,9 @@ def _read_text(path: str | Path) -> str:
     try:
         size = Path(path).stat().st_size
         if size > MAX_CFG_BYTES:
-            raise DarknetFileError(f"{path}: {size:,} bytes are too many for a cfg file (1,000,000)")
+            raise DarknetFileError(
+                f"{path}: {size:,} bytes are too many for a cfg file (1,000,000)"
+            )
         return Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DarknetFileError(f"{path}: cannot be read ({error.strerror})") from error
@@ -287,5 +293,7 @@ def _read_block(
             extra[key] = value
         else:
             known = ", ".join(sorted({*fields, *kind.TRAINING_KEYS}))
-            raise DarknetFileError(f"{place}: unknown key in [{kind.__name__.lower()}]; known: {known}")
+            raise DarknetFileError(
+                f"{place}: unknown key in [{kind.__name__.lower()}]; known: {known}"
+            )
     return kind(line=block_line, extra=tuple(extra.items()), **values)

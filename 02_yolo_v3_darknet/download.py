@@ -129,6 +129,7 @@ def _print_list() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        prog="download.py",
         description="Download Darknet's YOLOv3 weights and sample photos, once, to a cache folder."
         " The path of each file is printed on stdout, everything else on stderr.",
         epilog=f"""\

@@ -96,6 +96,11 @@ def _fetch(remote: RemoteFile, target: Path, progress: bool) -> None:
     if target.exists():
         _set_aside(target, remote.sha256)
     part = target.with_name(f"{target.name}.part")
+    if part.exists() and part.stat().st_size >= remote.size:
+        if _fault(part, remote) is None:  # stopped just before it was renamed
+            part.replace(target)
+            return
+        part.unlink()
     failures = []
     for mirror in remote.mirrors:
         part.touch()

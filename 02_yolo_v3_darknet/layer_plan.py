@@ -77,7 +77,9 @@ def plan_layers(
     for index, block in enumerate(blocks[1:]):
         try:
             sources = _sources(index, block, layers)
-            shapes = [layers[s].out_shape if s >= 0 else (net.channels, height, width) for s in sources]
+            shapes = [
+                layers[s].out_shape if s >= 0 else (net.channels, height, width) for s in sources
+            ]
             in_shape = _join(shapes, block)
             out_shape = _out_shape(block, in_shape)
             parameters = _count_parameters(block, in_shape)
@@ -103,9 +105,13 @@ def _sources(index: int, block: Block, layers: list[Layer]) -> tuple[int, ...]:
     absolute = tuple(index + number if number < 0 else number for number in wanted)
     for number, source in zip(wanted, absolute, strict=True):
         if not 0 <= source < index:
-            raise ValueError(f"reads layer {number}, allowed are 0 to {index - 1} or -1 to -{index}")
+            raise ValueError(
+                f"reads layer {number}, allowed are 0 to {index - 1} or -1 to -{index}"
+            )
         if isinstance(layers[source].block, Yolo):
-            raise ValueError(f"reads layer {source}, which is a [yolo] output and has no map to read")
+            raise ValueError(
+                f"reads layer {source}, which is a [yolo] output and has no map to read"
+            )
     return absolute
 
 
@@ -150,7 +156,9 @@ def _out_shape(block: Block, in_shape: Shape) -> Shape:
 
 def _check_yolo(block: Yolo, channels: int) -> None:
     if len(block.anchors) != 2 * block.num:
-        raise ValueError(f"num={block.num} needs {2 * block.num} anchor values, got {len(block.anchors)}")
+        raise ValueError(
+            f"num={block.num} needs {2 * block.num} anchor values, got {len(block.anchors)}"
+        )
     if min(block.anchors) <= 0:
         raise ValueError(f"anchors must be above 0, got {min(block.anchors)}")
     if not block.mask or not all(0 <= i < block.num for i in block.mask):
@@ -174,7 +182,9 @@ def _count_parameters(block: Block, in_shape: Shape) -> int:
 
 def _check_memory(parameters: int, out_shape: Shape) -> None:
     if parameters > MAX_PARAMETERS:
-        raise ValueError(f"the network has {parameters:,} weights by now, {MAX_PARAMETERS:,} are allowed")
+        raise ValueError(
+            f"the network has {parameters:,} weights by now, {MAX_PARAMETERS:,} are allowed"
+        )
     channels, height, width = out_shape
     if channels * height * width > MAX_MAP_ELEMENTS:
         raise ValueError(
@@ -185,15 +195,13 @@ def _check_memory(parameters: int, out_shape: Shape) -> None:
 
 def format_plan(layers: Sequence[Layer]) -> str:
     """The table of layers as text: number, kind, details, input and output shape, weights."""
-    rows = [f"{'layer':>5}  {'kind':<14}{'details':<26}{'input':>16}    {'output':>16}  {'weights':>11}"]
+    rows = [
+        f"{'layer':>5}  {'kind':<14}{'details':<26}{'input':>16}    {'output':>16}  {'weights':>11}"
+    ]
     for layer in layers:
         shapes = [" x ".join(map(str, shape)) for shape in (layer.in_shape, layer.out_shape)]
-        rows.append(
-            f"{layer.index:>5}  {layer.kind:<14}{_details(layer):<26}"
-            f"{shapes[0]:>16} -> {shapes[1]:>16}  {layer.parameters or '':>11,}".rstrip()
-            if layer.parameters
-            else f"{layer.index:>5}  {layer.kind:<14}{_details(layer):<26}{shapes[0]:>16} -> {shapes[1]:>16}"
-        )
+        row = f"{layer.index:>5}  {layer.kind:<14}{_details(layer):<26}{shapes[0]:>16} -> {shapes[1]:>16}"
+        rows.append(f"{row}  {layer.parameters:>11,}" if layer.parameters else row)
     total = sum(layer.parameters for layer in layers)
     return "\n".join([*rows, f"{len(layers)} layers, {total:,} numbers in the weights file"])
 

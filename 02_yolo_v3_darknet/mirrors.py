@@ -11,14 +11,15 @@ import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import pooch
 import requests
 from tqdm import tqdm
 
-ATTEMPTS_PER_MIRROR = 5
+ATTEMPTS_PER_MIRROR = 10
 PIP_TIME_LIMIT_S = 900
 
 
@@ -65,15 +66,7 @@ class HttpMirror:
         headers = {"Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
-        bar = tqdm(
-            total=size - start,
-            desc=part.stem,
-            unit="B",
-            unit_scale=True,
-            delay=0.5,
-            disable=not progress,
-        )
-        with part.open("r+b") as file, bar:
+        with part.open("r+b") as file, _Bar(file, start, size, part.stem, progress) as bar:
 
             def check_and_seek(response: requests.Response, **_: object) -> None:
                 if response.is_redirect:
@@ -81,6 +74,7 @@ class HttpMirror:
                 response.raise_for_status()
                 begin = start if response.status_code == requests.codes.partial_content else 0
                 _check_headers(response, size - begin)
+                response.raw.enforce_content_length = True  # not the default of urllib3 1
                 file.seek(begin)
                 file.truncate()
 
@@ -93,6 +87,25 @@ class HttpMirror:
             )(self.url, file, None)
 
 
+class _Bar(tqdm):
+    """A progress bar of the bytes in the file, those of an earlier run included.
+
+    pooch counts whole chunks of the present transfer, and restarts the bar at its end.
+    """
+
+    def __init__(self, file: BinaryIO, start: int, size: int, name: str, progress: bool) -> None:
+        self._file, self._size = file, size
+        look = {"desc": name, "unit": "B", "unit_scale": True, "delay": 0.5}
+        super().__init__(total=size, initial=start, disable=not progress, **look)
+
+    def update(self, n: float | None = 1) -> bool | None:
+        self.total = self._size
+        return super().update(self._file.tell() - self.n)
+
+    def reset(self, total: float | None = None) -> None:
+        """Keep the count."""
+
+
 def _check_headers(response: requests.Response, expected_bytes: int) -> None:
     if "html" in response.headers.get("Content-Type", ""):
         raise MirrorError("answered with an HTML page instead of the file")
@@ -102,10 +115,13 @@ def _check_headers(response: requests.Response, expected_bytes: int) -> None:
 
 
 def _root_cause(error: BaseException) -> str:
-    """The innermost exception: requests and urllib3 wrap it in several layers of text."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return f"{type(error).__name__}: {error}"
+    """Name the innermost failure: requests and urllib3 wrap it in several layers of text."""
+    root, inner = error, error.__context__
+    while inner is not None:
+        if isinstance(inner, OSError | HTTPException):
+            root = inner
+        inner = inner.__context__
+    return f"{type(root).__name__}: {root}"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Make a loaded network fast without changing what it computes.
 
-Four changes, each with its reason:
+What it does, each with its reason:
 
 - Batch normalisation is folded into the kernels before it. Both are linear, so y = scale * (W x) + shift is
   one convolution with the kernels scale * W: one pass over the map less.
@@ -8,14 +8,27 @@ Four changes, each with its reason:
   tensor cores read them.
 - On the CPU the kernels are put into the order that oneDNN (PyTorch's CPU library) wants once, not at every
   call, and the leaky activation runs inside the convolution while its result is still in the cache.
+- Large 3 x 3 convolutions in float32 use Winograd's algorithm on the CPU: 16 multiplications where the direct
+  way needs 36 (see `winograd.py`).
 - bfloat16 or float16 halve the bytes; processors with instructions for them also compute faster.
 """
 
 import torch
 from torch import Tensor, nn
 
-from darknet import LEAKY_SLOPE, ConvolutionStage, Darknet, activate, run_layers
+from darknet import (
+    ConvolutionStage,
+    Darknet,
+    MaxpoolStage,
+    activate,
+    run_layers,
+)
+from layer_plan import Layer, plan_layers
+from packing import FUSED_ACTIVATIONS, LEAKY_SLOPE, PackedKernels, can_pack
+from winograd import WinogradConvolution
 
+WINOGRAD_MIN_CHANNELS = 128  # below, the tiles cost more than the multiplications they save
+WINOGRAD_LARGE_MAP = 20  # from this height on, tiles of 4 x 4 are worth their memory
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -27,13 +40,20 @@ def fold_batch_norm(stage: ConvolutionStage) -> tuple[Tensor, Tensor]:
     return stage.conv.weight * scale[:, None, None, None], shift
 
 
+def activate_(x: Tensor, name: str) -> Tensor:
+    """`darknet.activate`, in place where that is possible."""
+    return nn.functional.leaky_relu_(x, LEAKY_SLOPE) if name == "leaky" else activate(x, name)
+
+
 class FoldedConvolution(nn.Module):
     """A convolution with its batch norm folded in, then its activation."""
 
     def __init__(self, stage: ConvolutionStage, dtype: torch.dtype):
         super().__init__()
         kernels, biases = fold_batch_norm(stage)
-        self.register_buffer("kernels", kernels.to(dtype).contiguous(memory_format=torch.channels_last))
+        self.register_buffer(
+            "kernels", kernels.to(dtype).contiguous(memory_format=torch.channels_last)
+        )
         self.register_buffer("biases", biases.to(dtype))
         conv = stage.conv
         self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups
@@ -43,31 +63,68 @@ class FoldedConvolution(nn.Module):
         x = nn.functional.conv2d(
             x, self.kernels, self.biases, self.stride, self.padding, groups=self.groups
         )
-        if self.activation == "leaky":
-            return nn.functional.leaky_relu_(x, LEAKY_SLOPE)
-        return activate(x, self.activation)
+        return activate_(x, self.activation)
 
 
-class PackedConvolution(nn.Module):
-    """A `FoldedConvolution` whose kernels are in oneDNN's own order; the activation is fused."""
-
-    FUSED = {"leaky": ("leaky_relu", [LEAKY_SLOPE], ""), "relu": ("relu", [], "")}
-
-    def __init__(self, folded: FoldedConvolution, input_shape: tuple[int, int, int, int]):
-        super().__init__()
-        self.padding, self.stride, self.groups = folded.padding, folded.stride, folded.groups
-        self.kernels = torch.ops.mkldnn._reorder_convolution_weight(
-            folded.kernels, self.padding, self.stride, (1, 1), self.groups, input_shape
+def packed_convolution(folded: FoldedConvolution, layer: Layer) -> nn.Module:
+    """The same convolution in the form that the CPU computes fastest."""
+    tail = nn.Identity()
+    if suits_winograd(folded):
+        tile = 4 if layer.out_shape[1] >= WINOGRAD_LARGE_MAP else 2
+        body = WinogradConvolution(folded.kernels, folded.biases, layer.in_shape[1:], tile)
+        tail = Activation(folded.activation)
+    else:
+        fused = folded.activation in FUSED_ACTIVATIONS
+        body = PackedKernels(
+            folded.kernels,
+            folded.biases,
+            (1, *layer.in_shape),
+            folded.stride,
+            folded.padding,
+            folded.groups,
+            folded.activation if fused else "linear",
         )
-        self.biases = folded.biases
-        self.activation = folded.activation
-        self.fused = self.FUSED.get(self.activation, ("none", [], ""))
+        if not fused:
+            tail = Activation(folded.activation)
+    return nn.Sequential(body, tail)
+
+
+class Activation(nn.Module):
+    """`activate_` as a module."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.ops.mkldnn._convolution_pointwise(
-            x, self.kernels, self.biases, self.padding, self.stride, (1, 1), self.groups, *self.fused
-        )
-        return x if self.activation in self.FUSED else activate(x, self.activation)
+        return activate_(x, self.name)
+
+
+def suits_winograd(folded: FoldedConvolution) -> bool:
+    """Whether Winograd's algorithm can compute this convolution, and pays."""
+    c_out, c_in, *size = folded.kernels.shape
+    fits = (*size, *folded.stride, *folded.padding, folded.groups) == (3, 3, 1, 1, 1, 1, 1)
+    many = min(c_out, c_in) >= WINOGRAD_MIN_CHANNELS
+    return fits and many and folded.kernels.dtype == torch.float32
+
+
+class PairwiseMaxpool(nn.Module):
+    """The 2 x 2 maximum with stride 2 as two maxima of neighbours: rows first, then columns.
+
+    PyTorch's own max pooling also notes where each maximum was, which only training needs.
+    """
+
+    def __init__(self, pool: MaxpoolStage):
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, C, H, W = x.shape
+        if H % 2 or W % 2 or not x.is_contiguous(memory_format=torch.channels_last):
+            return self.pool(x)
+        rows = x.permute(0, 2, 3, 1).view(B, H // 2, 2, W * C)
+        pairs = torch.maximum(rows[:, :, 0], rows[:, :, 1]).view(B, H // 2, W // 2, 2, C)
+        return torch.maximum(pairs[..., 0, :], pairs[..., 1, :]).permute(0, 3, 1, 2)
 
 
 class FastDarknet(nn.Module):
@@ -97,26 +154,32 @@ class FastDarknet(nn.Module):
         if precision not in DTYPES:
             raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {precision!r}")
         if precision == "fp16" and device.type == "cpu":
-            raise ValueError("precision fp16 needs a GPU; on the CPU use fp32, or bf16 where it has it")
+            raise ValueError(
+                "precision fp16 needs a GPU; on the CPU use fp32, or bf16 where it has it"
+            )
         self.dtype = DTYPES[precision]
-        self.layers = model.layers
+        self.layers = plan_layers(model.blocks, model.cfg_path, input_size)
         self.check_images = model.check_images
         with torch.no_grad():
             self.stages = nn.ModuleList(self._convert(stage) for stage in model.stages).to(device)
             if device.type == "cpu" and not compiled and can_pack(self.dtype):
-                self._pack(input_size)
+                self._pack()
         self.eval()
         self.run = torch.compile(self._run) if compiled else self._run
 
     def _convert(self, stage: nn.Module) -> nn.Module:
-        return FoldedConvolution(stage, self.dtype) if isinstance(stage, ConvolutionStage) else stage
+        return (
+            FoldedConvolution(stage, self.dtype) if isinstance(stage, ConvolutionStage) else stage
+        )
 
-    def _pack(self, input_size: tuple[int, int]) -> None:
+    def _pack(self) -> None:
+        """Replace the stages by what the CPU computes fastest."""
         for layer in self.layers:
             stage = self.stages[layer.index]
-            if isinstance(stage, FoldedConvolution):
-                shape = (1, *layer.in_shape)
-                self.stages[layer.index] = PackedConvolution(stage, shape)
+            if isinstance(stage, MaxpoolStage) and stage.window == stage.stride == 2:
+                self.stages[layer.index] = PairwiseMaxpool(stage)
+            elif isinstance(stage, FoldedConvolution):
+                self.stages[layer.index] = packed_convolution(stage, layer)
 
     def _run(self, images: Tensor) -> list[Tensor]:
         return run_layers(self.layers, self.stages, images)
@@ -126,28 +189,6 @@ class FastDarknet(nn.Module):
         """See `Darknet.forward`; images of any float dtype, outputs in the chosen precision."""
         self.check_images(images)
         return self.run(images.to(self.dtype, memory_format=torch.channels_last))
-
-
-def can_pack(dtype: torch.dtype) -> bool:
-    """Whether oneDNN's packed convolutions run here in this precision.
-
-    They are what `torch.compile` itself calls, but no public interface: where they are missing or refuse,
-    the plain convolutions take their place.
-    """
-    if not torch.backends.mkldnn.is_available():
-        return False
-    try:
-        kernels = torch.zeros(8, 8, 3, 3, dtype=dtype)
-        packed = torch.ops.mkldnn._reorder_convolution_weight(
-            kernels, (1, 1), (1, 1), (1, 1), 1, (1, 8, 8, 8)
-        )
-        torch.ops.mkldnn._convolution_pointwise(
-            torch.zeros(1, 8, 8, 8, dtype=dtype), packed, torch.zeros(8, dtype=dtype),
-            (1, 1), (1, 1), (1, 1), 1, "leaky_relu", [LEAKY_SLOPE], "",
-        )  # fmt: skip
-    except (RuntimeError, AttributeError):
-        return False
-    return True
 
 
 def has_bfloat16_instructions() -> bool:

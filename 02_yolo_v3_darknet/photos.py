@@ -48,7 +48,9 @@ def read_photo(path: str | Path) -> np.ndarray:
         raise PhotoError(f"{path}: there is no such file") from error
     except UnidentifiedImageError as error:
         empty = Path(path).stat().st_size == 0
-        raise PhotoError(f"{path}: {'the file is empty' if empty else 'this is not a photo'}") from error
+        raise PhotoError(
+            f"{path}: {'the file is empty' if empty else 'this is not a photo'}"
+        ) from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise PhotoError(f"{path}: cannot be read ({error})") from error
 
@@ -84,10 +86,14 @@ def expand_source(source: str) -> list[Path]:
         wanted = PHOTO_SUFFIXES | VIDEO_SUFFIXES
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in wanted)
         if not files:
-            raise PhotoError(f"{source}: this folder holds no photo or video ({', '.join(sorted(wanted))})")
+            raise PhotoError(
+                f"{source}: this folder holds no photo or video ({', '.join(sorted(wanted))})"
+            )
         return files
     if any(sign in source for sign in "*?[") and not path.exists():
-        files = sorted(Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file())
+        files = sorted(
+            Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file()
+        )
         if not files:
             raise PhotoError(f"{source}: no file fits this pattern")
         return files

@@ -94,7 +94,7 @@ def load_weights(model: "Darknet", path: str | Path, partial: bool = False) -> L
             start = file.tell()
             count = _layers_in_file(model, path, start, os.fstat(file.fileno()).st_size, partial)
             if any(tensor.is_meta for tensor in model.parameters()):
-                _allocate(model)
+                _allocate(model, count)
             for layer in model.layers[:count]:
                 if isinstance(layer.block, Convolutional):
                     for _, tensor in layer_tensors(model.stages[layer.index]):
@@ -145,7 +145,9 @@ def _layers_in_file(
         end += FLOAT_BYTES * layer.parameters
         if file_size < end:
             missing = f"layer {layer.index} ({layer.kind}) would end at byte {end:,}"
-            advice = "" if partial else "; a file that ends between layers is read with partial=True"
+            advice = (
+                "" if partial else "; a file that ends between layers is read with partial=True"
+            )
             raise DarknetFileError(
                 f"{path}: the file ends at byte {file_size:,}, but {missing}. It is cut off, or belongs to "
                 f"another cfg than {model.cfg_path.name}{advice}"
@@ -158,8 +160,13 @@ def _layers_in_file(
     return len(model.layers)
 
 
-def _allocate(model: nn.Module) -> None:
+def _allocate(model: "Darknet", loaded: int) -> None:
+    """Give a network on the `meta` device memory; layers that the file does not cover start at random."""
     model.to_empty(device="cpu")
+    for stage in model.stages[loaded:]:
+        for module in stage.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
     for name, buffer in model.named_buffers():
         if name.endswith("num_batches_tracked"):
             buffer.zero_()
@@ -168,7 +175,9 @@ def _allocate(model: nn.Module) -> None:
 @torch.no_grad()
 def _fill(tensor: Tensor, file: BinaryIO, path: str | Path) -> None:
     """Read a tensor's numbers straight into its memory where that is possible."""
-    direct = tensor.device.type == "cpu" and tensor.is_contiguous()
+    direct = (
+        tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.is_contiguous()
+    )
     target = tensor if direct else torch.empty(tensor.shape, dtype=torch.float32)
     view = memoryview(target.detach().view(-1).numpy()).cast("B")
     done = 0
