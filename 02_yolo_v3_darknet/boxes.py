@@ -1,7 +1,7 @@
-"""Boxes: formats, overlap, Darknet's letterbox, from raw outputs to boxes, and non-maximum suppression.
+"""Boxes: formats, overlap, letterbox, decoding of raw outputs, non-maximum suppression.
 
-Equations and section numbers are those of YOLOv3 (Redmon and Farhadi, 2018, arXiv:1804.02767). Boxes are
-float tensors (N, 4) in pixels, x to the right, y down, unless a name says otherwise.
+Equations and section numbers are those of YOLOv3 (Redmon and Farhadi, 2018, arXiv:1804.02767).
+Boxes are float tensors (N, 4) in pixels, x to the right, y down, unless a name says otherwise.
 """
 
 import dataclasses
@@ -51,9 +51,9 @@ def box_iou(boxes_a_xyxy: Tensor, boxes_b_xyxy: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Letterbox:
-    """A photo scaled into the network's input, its shape kept, gray bars around it; as Darknet does it.
+    """A photo scaled into the network's input as Darknet does it: shape kept, gray bars around.
 
-    All numbers are pixels. The photo's new size is cut to whole pixels, not rounded, and at least 1.
+    Numbers are pixels. The photo's new size is cut to whole pixels, not rounded, and at least 1.
     """
 
     photo_width: int
@@ -71,8 +71,8 @@ class Letterbox:
     def apply(self, photo: np.ndarray) -> Tensor:
         """Scale a photo and put it on gray.
 
-        The interpolation is bilinear with aligned corners: the first and last pixel of the photo fall on the
-        first and last of the result. Another choice moves the scores by up to 0.1.
+        The interpolation is bilinear with aligned corners: the first and last pixel of the photo
+        fall on the first and last of the result. Another choice moves the scores by up to 0.1.
 
         Args:
             photo: uint8 (photo_height, photo_width, 3), RGB.
@@ -107,8 +107,9 @@ class Letterbox:
     def to_network(self, boxes_xyxy: Tensor) -> Tensor:
         """Map boxes (N, 4) from photo pixels to input pixels.
 
-        Where the bars add up to an odd number, Darknet's boxes count half a pixel on each side although its
-        picture is placed at whole pixels. The same is done here: the weights were trained that way.
+        Where the bars add up to an odd number, Darknet's boxes count half a pixel on each side
+        although its picture is placed at whole pixels. The same is done here: the weights were
+        trained that way.
         """
         scale, offset = self._scale_and_offset(boxes_xyxy)
         return boxes_xyxy * scale + offset
@@ -122,7 +123,7 @@ class Letterbox:
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """Decoded predictions: N boxes, from all photos of a batch and all cells and anchors of an output.
+    """Decoded predictions: N boxes, from all photos of a batch and all cells of one output.
 
     Attributes:
         photo_index: int64 (N,), which photo of the batch.
@@ -145,9 +146,9 @@ def decode(
         bx = (sigmoid(tx) + cx) * stride        bw = pw * exp(tw)
         by = (sigmoid(ty) + cy) * stride        bh = ph * exp(th)
 
-    cx, cy is the cell, pw, ph the anchor. Objectness and classes go through the logistic function (section
-    2.2: a box may belong to several classes). With `scale_x_y` s > 1 the centre may leave its cell a little:
-    s * sigmoid(t) - (s - 1) / 2.
+    cx, cy is the cell, pw, ph the anchor. Objectness and classes go through the logistic function
+    (section 2.2: a box may belong to several classes). With `scale_x_y` s > 1 the centre may leave
+    its cell a little: s * sigmoid(t) - (s - 1) / 2.
 
     Args:
         raw: (B, A * (5 + C), H, W), as `Darknet.forward` returns it; any float dtype.
@@ -211,8 +212,9 @@ def postprocess(
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """From the raw outputs of a batch to final boxes.
 
-    A score is objectness times class probability. Since no class probability exceeds 1, a prediction whose
-    objectness is not above the threshold cannot have a score above it, and is dropped before decoding.
+    A score is objectness times class probability. Since no class probability exceeds 1, a
+    prediction whose objectness is not above the threshold cannot have a score above it, and is
+    dropped before decoding.
 
     Args:
         raw_outputs: what `Darknet.forward` returned.

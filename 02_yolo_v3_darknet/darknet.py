@@ -1,10 +1,10 @@
 """A Darknet network as a PyTorch module, built from its .cfg file.
 
-Implements the layers that YOLOv3 (Redmon and Farhadi, 2018, https://arxiv.org/abs/1804.02767) and its
-relatives are made of. In evaluation mode the outputs are Darknet's own up to float32 rounding.
+Implements the layers that YOLOv3 (Redmon and Farhadi, 2018, https://arxiv.org/abs/1804.02767) and
+its relatives are made of. In evaluation mode the outputs are Darknet's own up to float32 rounding.
 
-Deviation: in training mode, batch normalisation is PyTorch's (variance with N in the running of a batch,
-running statistics with a momentum of 0.1; Darknet divides by N - 1 and uses 0.01).
+Deviation: in training mode, batch normalisation is PyTorch's (variance with N in the running of a
+batch, running statistics with a momentum of 0.1; Darknet divides by N - 1 and uses 0.01).
 """
 
 from pathlib import Path
@@ -41,7 +41,8 @@ def activate(x: Tensor, name: str) -> Tensor:
 
 
 class DarknetBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation with Darknet's epsilon: y = weight (x - mean) / (sqrt(var) + 1e-6) + bias."""
+    """Batch normalisation with Darknet's epsilon: y = weight (x - mean) / (sqrt(var) + 1e-6) +
+    bias."""
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """The same in evaluation mode as y = scale * x + shift; two tensors of shape (C,)."""
@@ -204,11 +205,13 @@ class Darknet(nn.Module):
             images: float32 (B, channels, H, W), RGB in [0, 1]; H and W multiples of `stride`.
 
         Returns:
-            One tensor (B, A * (5 + C), H / s, W / s) for each [yolo] block: A anchors, each with tx, ty,
-            tw, th, objectness and C class scores, all before the logistic function (paper, section 2.1).
+            One tensor (B, A * (5 + C), H / s, W / s) for each [yolo] block: A anchors, each with
+            tx, ty, tw, th, objectness and C class scores, all before the logistic function (paper,
+            section 2.1).
 
         Raises:
-            ValueError: a wrong number of dimensions or channels, or a size that is no multiple of `stride`.
+            ValueError: a wrong number of dimensions or channels, or a size that is no multiple of
+                `stride`.
         """
         self.check_images(images)
         return run_layers(self.layers, self.stages, images)

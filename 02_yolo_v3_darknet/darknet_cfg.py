@@ -1,13 +1,13 @@
 """Read Darknet's .cfg files into typed blocks.
 
-A .cfg file is the text form of a network: one `[block]` a layer, in the order in which they run, with
-`key=value` lines below it. Lines that start with `#` or `;` are comments. The format and its defaults are
-those of Darknet (Redmon, 2013-2018, https://pjreddie.com/darknet); a test compares what is read here with
-what OpenCV's importer and Darknet itself make of the same file.
+A .cfg file is the text form of a network: one `[block]` a layer, in the order in which they run,
+with `key=value` lines below it. Lines that start with `#` or `;` are comments. The format and its
+defaults are those of Darknet (Redmon, 2013-2018, https://pjreddie.com/darknet); a test compares
+what is read here with what OpenCV's importer and Darknet itself make of the same file.
 
-Deviation: Darknet prints "unused field" for a key it does not know and goes on. Here an unknown block, key
-or activation is an error that names the file and the line, since a typing error would otherwise give
-another network than the one that was meant.
+Deviation: Darknet prints "unused field" for a key it does not know and goes on. Here an unknown
+block, key or activation is an error that names the file and the line, since a typing error would
+otherwise give another network than the one that was meant.
 """
 
 import dataclasses
@@ -96,10 +96,11 @@ class Net(Block):
 
     TRAINING_KEYS: ClassVar[frozenset[str]] = frozenset(
         """batch subdivisions momentum decay angle saturation exposure hue learning_rate burn_in
-        max_batches policy steps scales step scale gamma power time_steps notruth random adam B1 B2 eps
-        max_crop min_crop max_ratio min_ratio aspect center clip flip mosaic mosaic_bound cutmix mixup
-        letter_box blur gaussian_noise label_smooth_eps ema_alpha dynamic_minibatch optimized_memory
-        workspace_size_limit_MB max_chart_loss resize_step sgdr_cycle sgdr_mult""".split()
+        max_batches policy steps scales step scale gamma power time_steps notruth random adam B1 B2
+        eps max_crop min_crop max_ratio min_ratio aspect center clip flip mosaic mosaic_bound cutmix
+        mixup letter_box blur gaussian_noise label_smooth_eps ema_alpha dynamic_minibatch
+        optimized_memory workspace_size_limit_MB max_chart_loss resize_step sgdr_cycle
+        sgdr_mult""".split()
     )
     width: int = integer(416, 1, 8192)
     height: int = integer(416, 1, 8192)
@@ -167,12 +168,13 @@ class Shortcut(Block):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Yolo(Block):
-    """`[yolo]`: an output; `mask` says which of the `anchors` (width, height in input pixels) are its own."""
+    """`[yolo]`: an output; `mask` says which of the `anchors` (width, height in input pixels) are
+    its own."""
 
     TRAINING_KEYS: ClassVar[frozenset[str]] = frozenset(
         """jitter ignore_thresh truth_thresh random max resize iou_thresh iou_loss iou_normalizer
-        cls_normalizer obj_normalizer delta_normalizer max_delta nms_kind beta_nms counters_per_class
-        label_smooth_eps focal_loss objectness_smooth""".split()
+        cls_normalizer obj_normalizer delta_normalizer max_delta nms_kind beta_nms
+        counters_per_class label_smooth_eps focal_loss objectness_smooth""".split()
     )
     mask: tuple[int, ...] = sequence(_parse_index, most=100)
     anchors: tuple[float, ...] = sequence(_parse_number, most=200)
@@ -208,11 +210,12 @@ def parse_cfg(path: str | Path) -> list[Block]:
         path: the file.
 
     Returns:
-        The blocks in the order of the file. The first is a `Net`, and the only one; block i + 1 is layer i.
+        The blocks in the order of the file. The first is a `Net`, and the only one; block i + 1 is
+        layer i.
 
     Raises:
-        DarknetFileError: the file cannot be read, or holds a block, key or value that is not allowed. The
-            message names the file and the line.
+        DarknetFileError: the file cannot be read, or holds a block, key or value that is not
+            allowed. The message names the file and the line.
     """
     blocks = []
     for name, line, entries in _split_sections(path):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pooch
 from filelock import FileLock, Timeout
+
 from mirrors import Mirror, MirrorError
 
 CACHE_VARIABLE = "DETECTION_SEGMENTATION_CACHE"

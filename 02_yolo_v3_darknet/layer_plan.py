@@ -1,8 +1,8 @@
 """The shape pass: from cfg blocks to a list of layers with their inputs, shapes and sizes.
 
-One pass over the blocks settles everything about a network that can be known without building it. The
-network (`darknet.Darknet`), its printed summary and the weights reader all use its result, and a cfg that
-asks for too much memory is refused here, before anything is allocated.
+One pass over the blocks settles everything about a network that can be known without building it.
+The network (`darknet.Darknet`), its printed summary and the weights reader all use its result, and
+a cfg that asks for too much memory is refused here, before anything is allocated.
 """
 
 import dataclasses
@@ -35,8 +35,8 @@ class Layer:
         index: number of the layer, counted from 0 as Darknet does ([net] is not counted).
         block: the cfg block that asks for it.
         sources: indices of the layers whose outputs it reads; -1 is the network's input.
-        in_shape, out_shape: (channels, height, width) for the planned input size. `in_shape` of a route is
-            that of the joined maps, before it takes its group.
+        in_shape, out_shape: (channels, height, width) for the planned input size. `in_shape` of a
+            route is that of the joined maps, before it takes its group.
         parameters: how many float32 numbers the weights file holds for it.
     """
 
@@ -66,8 +66,8 @@ def plan_layers(
         One `Layer` for each block after [net].
 
     Raises:
-        DarknetFileError: the blocks do not fit together, or ask for more than `MAX_PARAMETERS` weights or a
-            map of more than `MAX_MAP_ELEMENTS`. Names the file and the line.
+        DarknetFileError: the blocks do not fit together, or ask for more than `MAX_PARAMETERS`
+            weights or a map of more than `MAX_MAP_ELEMENTS`. Names the file and the line.
     """
     net = blocks[0]
     assert isinstance(net, Net), "parse_cfg puts [net] first"
@@ -188,8 +188,8 @@ def _check_memory(parameters: int, out_shape: Shape) -> None:
     channels, height, width = out_shape
     if channels * height * width > MAX_MAP_ELEMENTS:
         raise ValueError(
-            f"a map of {channels} x {height} x {width} is larger than the {MAX_MAP_ELEMENTS:,} values "
-            "that are allowed"
+            f"a map of {channels} x {height} x {width} is larger than the {MAX_MAP_ELEMENTS:,} "
+            "values that are allowed"
         )
 
 
@@ -200,7 +200,8 @@ def format_plan(layers: Sequence[Layer]) -> str:
     ]
     for layer in layers:
         shapes = [" x ".join(map(str, shape)) for shape in (layer.in_shape, layer.out_shape)]
-        row = f"{layer.index:>5}  {layer.kind:<14}{_details(layer):<26}{shapes[0]:>16} -> {shapes[1]:>16}"
+        row = f"{layer.index:>5}  {layer.kind:<14}{_details(layer):<26}"
+        row += f"{shapes[0]:>16} -> {shapes[1]:>16}"
         rows.append(f"{row}  {layer.parameters:>11,}" if layer.parameters else row)
     total = sum(layer.parameters for layer in layers)
     return "\n".join([*rows, f"{len(layers)} layers, {total:,} numbers in the weights file"])

@@ -2,14 +2,15 @@
 
 What it does, each with its reason:
 
-- Batch normalisation is folded into the kernels before it. Both are linear, so y = scale * (W x) + shift is
-  one convolution with the kernels scale * W: one pass over the map less.
-- `channels_last`: the values of one pixel lie side by side in memory, as the convolution kernels of CPUs and
-  tensor cores read them.
-- On the CPU the kernels are put into the order that oneDNN (PyTorch's CPU library) wants once, not at every
-  call, and the leaky activation runs inside the convolution while its result is still in the cache.
-- Large 3 x 3 convolutions in float32 use Winograd's algorithm on the CPU: 16 multiplications where the direct
-  way needs 36 (see `winograd.py`).
+- Batch normalisation is folded into the kernels before it. Both are linear, so y = scale * (W x) +
+  shift is one convolution with the kernels scale * W: one pass over the map less.
+- `channels_last`: the values of one pixel lie side by side in memory, as the convolution kernels of
+  CPUs and tensor cores read them.
+- On the CPU the kernels are put into the order that oneDNN (PyTorch's CPU library) wants once, not
+  at every call, and the leaky activation runs inside the convolution while its result is still in
+  the cache.
+- Large 3 x 3 convolutions in float32 use Winograd's algorithm on the CPU: 16 multiplications where
+  the direct way needs 36 (see `winograd.py`).
 - bfloat16 or float16 halve the bytes; processors with instructions for them also compute faster.
 """
 
@@ -131,11 +132,13 @@ class FastDarknet(nn.Module):
     """A network for inference only; takes and gives what `Darknet.forward` does.
 
     Args:
-        model: the network, with its weights; it is not changed, and shares no memory that is written to.
+        model: the network, with its weights; it is not changed, and shares no memory that is
+            written to.
         precision: `fp32`, `bf16` or `fp16`, of weights and maps.
         device: where to run.
         input_size: (height, width) the kernels are ordered for; other sizes work too.
-        compiled: run through `torch.compile`; the first call then takes long (a minute, on a laptop).
+        compiled: run through `torch.compile`; the first call then takes long (a minute, on a
+            laptop).
 
     Raises:
         ValueError: an unknown precision, or fp16 on the CPU.
@@ -192,7 +195,8 @@ class FastDarknet(nn.Module):
 
 
 def has_bfloat16_instructions() -> bool:
-    """Whether this CPU computes bfloat16 natively; without, it is emulated and many times slower."""
+    """Whether this CPU computes bfloat16 natively; without, it is emulated and many times
+    slower."""
     flag = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     matrix = getattr(torch.cpu, "_is_amx_tile_supported", None)
     arm = getattr(torch.backends.cpu, "get_cpu_capability", str)() in {"SVE256", "SVE"}

@@ -1,8 +1,8 @@
 """Convolutions whose kernels lie in memory the way oneDNN, PyTorch's CPU library, wants them.
 
-A plain convolution puts its kernels into that order at every call. Here it is done once. The two operators
-are those that `torch.compile` itself uses on the CPU. They are no public interface, so `can_pack` tries them:
-where they are missing or refuse, the plain convolutions take their place.
+A plain convolution puts its kernels into that order at every call. Here it is done once. The two
+operators are those that `torch.compile` itself uses on the CPU. They are no public interface, so
+`can_pack` tries them: where they are missing or refuse, the plain convolutions take their place.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ FUSED_ACTIVATIONS: dict[str, tuple] = {
 
 
 class PackedKernels(nn.Module):
-    """A convolution on the CPU with its activation, which runs while the result is still in the cache.
+    """A convolution on the CPU with its activation, which runs while the result is still in the
+    cache.
 
     Args:
         kernels: (C_out, C_in / groups, K, K), float32 or bfloat16.

@@ -19,8 +19,8 @@ class PhotoError(ValueError):
 def read_photo(path: str | Path) -> np.ndarray:
     """Read a photo as it is meant to be seen.
 
-    Gray, palette, 16-bit, CMYK and transparent files become RGB (transparency is dropped), and the camera's
-    rotation (EXIF orientation) is applied. Of an animation the first frame is read.
+    Gray, palette, 16-bit, CMYK and transparent files become RGB (transparency is dropped), and the
+    camera's rotation (EXIF orientation) is applied. Of an animation the first frame is read.
 
     Args:
         path: a file in any format that Pillow reads.
@@ -72,11 +72,12 @@ def expand_source(source: str) -> list[Path]:
     """The files that a source stands for.
 
     Args:
-        source: a file, a folder (all photos and videos in it, by name), or a pattern such as `trip/*.jpg`
-            (`**` looks into all folders below).
+        source: a file, a folder (all photos and videos in it, by name), or a pattern such as
+            `trip/*.jpg` (`**` looks into all folders below).
 
     Returns:
-        Paths, sorted. A single file is returned whether it exists or not: reading it gives the error.
+        Paths, sorted. A single file is returned whether it exists or not: reading it gives the
+        error.
 
     Raises:
         PhotoError: a folder without photos or videos, or a pattern that fits nothing.
@@ -86,14 +87,12 @@ def expand_source(source: str) -> list[Path]:
         wanted = PHOTO_SUFFIXES | VIDEO_SUFFIXES
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in wanted)
         if not files:
-            raise PhotoError(
-                f"{source}: this folder holds no photo or video ({', '.join(sorted(wanted))})"
-            )
+            endings = ", ".join(sorted(wanted))
+            raise PhotoError(f"{source}: this folder holds no photo or video ({endings})")
         return files
     if any(sign in source for sign in "*?[") and not path.exists():
-        files = sorted(
-            Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file()
-        )
+        names = glob.glob(source, recursive=True)  # noqa: PTH207 (a pattern may be absolute)
+        files = sorted(Path(name) for name in names if Path(name).is_file())
         if not files:
             raise PhotoError(f"{source}: no file fits this pattern")
         return files

@@ -1,12 +1,15 @@
 """Darknet's .weights files, read and written byte for byte.
 
-A file is a header and then nothing but little-endian float32 numbers, in the order of the layers. Nothing
-in it says where a layer begins: the numbers mean something only beside the .cfg file they belong to. So the
-one safeguard there is must be used: the numbers of the file and of the network have to match exactly.
+A file is a header and then nothing but little-endian float32 numbers, in the order of the layers.
+Nothing in it says where a layer begins: the numbers mean something only beside the .cfg file they
+belong to. So the
+one safeguard there is must be used: the numbers of the file and of the network have to match
+exactly.
 
     header       int32 major, minor, revision; then `seen`, the number of photos trained on:
                  int64 when 10 * major + minor >= 2, else int32
-    convolution  biases; with batch normalisation also scales, rolling means, rolling variances; kernels
+    convolution  biases; with batch normalisation also scales, rolling means, rolling variances;
+    kernels
 
 Source: the behaviour of Darknet (https://pjreddie.com/darknet), against which the tests compare.
 """
@@ -50,7 +53,8 @@ class Header:
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """What was loaded: `stopped_before` is the first layer without weights, None if all have them."""
+    """What was loaded: `stopped_before` is the first layer without weights, None if all have
+    them."""
 
     header: Header
     numbers: int
@@ -72,21 +76,22 @@ def layer_tensors(stage: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def load_weights(model: "Darknet", path: str | Path, partial: bool = False) -> LoadReport:
     """Fill a network from a weights file.
 
-    The size of the file is checked before the first weight is changed. A network on PyTorch's `meta` device
-    (made without memory) is given memory first.
+    The size of the file is checked before the first weight is changed. A network on PyTorch's
+    `meta` device (made without memory) is given memory first.
 
     Args:
         model: the network of the matching cfg file.
         path: the .weights file.
-        partial: accept a file that ends after one of the layers, like Darknet's `darknet53.conv.74` (the
-            first 74 layers); the layers after it keep their values.
+        partial: accept a file that ends after one of the layers, like Darknet's `darknet53.conv.74`
+            (the first 74 layers); the layers after it keep their values.
 
     Returns:
         The header, the count of float32 numbers, and the layer before which a partial file stopped.
 
     Raises:
-        DarknetFileError: the file cannot be read, is a web page, has another number of weights than the
-            network, or ends inside a layer. Names the file, the layer and the bytes; the model is unchanged.
+        DarknetFileError: the file cannot be read, is a web page, has another number of weights than
+            the network, or ends inside a layer. Names the file, the layer and the bytes; the model
+            is unchanged.
     """
     try:
         with Path(path).open("rb", buffering=0) as file:
@@ -110,13 +115,14 @@ def read_header(file: BinaryIO, path: str | Path) -> Header:
     """Read the header and leave the file at the first weight.
 
     Raises:
-        DarknetFileError: fewer bytes than a header, a web page, or a version that Darknet never wrote.
+        DarknetFileError: fewer bytes than a header, a web page, or a version that Darknet never
+            wrote.
     """
     start = file.read(20)
     if start.lstrip()[:1] == b"<":
         raise DarknetFileError(
-            f"{path}: this is a web page (it begins with {start[:15]!r}), not a weights file; the address "
-            "it was downloaded from no longer holds the weights"
+            f"{path}: this is a web page (it begins with {start[:15]!r}), not a weights file; "
+            "the address it was downloaded from no longer holds the weights"
         )
     if len(start) < 16:
         raise DarknetFileError(f"{path}: {len(start)} bytes are too few for the header (16 or 20)")
@@ -144,24 +150,22 @@ def _layers_in_file(
             return layer.index
         end += FLOAT_BYTES * layer.parameters
         if file_size < end:
-            missing = f"layer {layer.index} ({layer.kind}) would end at byte {end:,}"
-            advice = (
-                "" if partial else "; a file that ends between layers is read with partial=True"
-            )
+            advice = "; partial=True reads a file that ends between two layers"
             raise DarknetFileError(
-                f"{path}: the file ends at byte {file_size:,}, but {missing}. It is cut off, or belongs to "
-                f"another cfg than {model.cfg_path.name}{advice}"
+                f"{path}: the file ends at byte {file_size:,}, but layer {layer.index} "
+                f"({layer.kind}) would end at byte {end:,}. It is cut off, or belongs to another "
+                f"cfg than {model.cfg_path.name}{'' if partial else advice}"
             )
     if file_size > end:
         raise DarknetFileError(
-            f"{path}: {file_size - end:,} bytes are left over after the last layer (byte {end:,}); the file "
-            f"belongs to another cfg than {model.cfg_path.name}"
+            f"{path}: {file_size - end:,} bytes are left over after the last layer (byte {end:,}); "
+            f"the file belongs to another cfg than {model.cfg_path.name}"
         )
     return len(model.layers)
 
 
 def _allocate(model: "Darknet", loaded: int) -> None:
-    """Give a network on the `meta` device memory; layers that the file does not cover start at random."""
+    """Give a network on the `meta` device memory; what the file does not cover is random."""
     model.to_empty(device="cpu")
     for stage in model.stages[loaded:]:
         for module in stage.modules():
@@ -196,7 +200,8 @@ def save_weights(model: "Darknet", path: str | Path, layers: int | None = None) 
     Args:
         model: the network; its `header` is written too.
         path: the .weights file to make or replace.
-        layers: write only the first so many layers (a partial file, to start another training from).
+        layers: write only the first so many layers (a partial file, to start another training
+            from).
 
     Raises:
         ValueError: `layers` is not between 1 and the number of layers.

@@ -1,16 +1,19 @@
 """3 x 3 convolution with fewer multiplications: Winograd's minimal filtering.
 
-Implements F(2 x 2, 3 x 3) and F(4 x 4, 3 x 3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural
-Networks" (2016, arXiv:1509.09308), sections 4.1 and 4.2. A tile of m x m outputs needs (m + 2)^2
-multiplications instead of 9 m^2: 16 instead of 36, or 36 instead of 144. The price is adding and subtracting
-before and after, which does not grow with the product of the channels. So it pays where there are many.
+Implements F(2 x 2, 3 x 3) and F(4 x 4, 3 x 3) of Lavin and Gray, "Fast Algorithms for Convolutional
+Neural Networks" (2016, arXiv:1509.09308), sections 4.1 and 4.2. A tile of m x m outputs needs (m +
+2)^2 multiplications instead of 9 m^2: 16 instead of 36, or 36 instead of 144. The price is adding
+and subtracting before and after, which does not grow with the product of the channels. So it pays
+where there are many.
 
-All steps are matrix products. With K = kernels, D = input tiles of (m + 2)^2 pixels that overlap by 2:
+All steps are matrix products. With K = kernels, D = input tiles of (m + 2)^2 pixels that overlap by
+2:
 
-    U = (G (x) G) K        V = (B' (x) B') D        output = (A' (x) A') (sum over channels of U * V)
+    U = (G (x) G) K        V = (B' (x) B') D        output = (A' (x) A') (sum over channels of U *
+    V)
 
-(x) is the Kronecker product. The sum over channels is one matrix product for each of the (m + 2)^2 positions
-in a tile: a 1 x 1 convolution over the tiles, in as many groups as there are positions.
+(x) is the Kronecker product. The sum over channels is one matrix product for each of the (m + 2)^2
+positions in a tile: a 1 x 1 convolution over the tiles, in as many groups as there are positions.
 """
 
 import torch
@@ -55,8 +58,8 @@ class WinogradConvolution(nn.Module):
         kernels: float32 (C_out, C_in, 3, 3).
         biases: float32 (C_out,).
         map_size: (H, W) of the maps the kernels are ordered for; other sizes work too.
-        tile: m, the side of an output tile: 2, or 4 (fewer multiplications, four times the kernel memory of
-            the direct way, rounding errors about five times as large).
+        tile: m, the side of an output tile: 2, or 4 (fewer multiplications, four times the kernel
+            memory of the direct way, rounding errors about five times as large).
     """
 
     def __init__(self, kernels: Tensor, biases: Tensor, map_size: tuple[int, int], tile: int):

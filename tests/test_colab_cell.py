@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from colab_cell import colab_cell
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from freshness import helper_files, source_sha256, text_files
 
 NOTEBOOK = {

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat import NotebookNode
+
 from colab_cell import colab_cell
 from freshness import source_sha256
-from nbformat import NotebookNode
 from run_lessons import find_notebooks, main
 
 ROOT = Path(__file__).resolve().parents[1]

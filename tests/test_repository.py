@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
 from freshness import code_cells, imported_modules, python_source
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 
 import nbformat
-import notebook_progress
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+import notebook_progress
 import run_lessons
 from freshness import source_sha256
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from run_lessons import find_notebooks, main
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"

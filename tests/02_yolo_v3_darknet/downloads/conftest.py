@@ -7,9 +7,10 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
+
 import download
 import file_cache
-import pytest
 from download import DownloadError, fetch
 from file_cache import RemoteFile
 from mirrors import HttpMirror

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import download
 import pytest
+from PIL import Image
+
+import download
 from download import fetch
 from file_cache import RemoteFile
 from mirrors import HttpMirror
-from PIL import Image
 
 CONTENT = hashlib.shake_256(b"weights").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -11,10 +11,11 @@ import threading
 import time
 from pathlib import Path
 
-import download
-import file_cache
 import pooch
 import pytest
+
+import download
+import file_cache
 from download import fetch
 from mirrors import HttpMirror, LocalCopy
 

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+
 from download import fetch
 from mirrors import HttpMirror, LocalCopy
 

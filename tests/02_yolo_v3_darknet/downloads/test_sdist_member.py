@@ -9,9 +9,10 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 import download
 import mirrors
-import pytest
 from download import DownloadError, fetch
 from mirrors import MirrorError, SdistMember, copy_member
 
