@@ -24,7 +24,7 @@ from darknet_cfg import (
     Yolo,
     parse_cfg,
 )
-from layer_plan import Layer, format_plan, plan_layers
+from layer_plan import Layer, format_plan, input_stride, plan_layers
 from packing import LEAKY_SLOPE
 
 __all__ = ["Darknet", "DarknetFileError", "parse_cfg"]
@@ -177,7 +177,8 @@ class Darknet(nn.Module):
     Attributes:
         layers: the plan, one `Layer` each (shapes for the size in [net]).
         outputs: the [yolo] blocks, in the order of `forward`'s results.
-        stride: input sizes must be multiples of it (32 for the YOLOv3 family).
+        stride: input sizes other than [net]'s own must be multiples of it (32 for the YOLOv3
+            family).
         header: version and `seen` counter of the weights file that was loaded last.
 
     Raises:
@@ -190,11 +191,7 @@ class Darknet(nn.Module):
         self.blocks = parse_cfg(cfg_path)
         self.layers = plan_layers(self.blocks, cfg_path)
         self.outputs = [layer.block for layer in self.layers if isinstance(layer.block, Yolo)]
-        net = self.blocks[0]
-        self.stride = max(
-            (-(-net.height // layer.out_shape[1]) for layer in self.layers if layer.out_shape[1]),
-            default=1,
-        )
+        self.stride = input_stride(self.layers)
         self.header = weights.Header()
         self.stages = nn.ModuleList(build_stage(layer) for layer in self.layers)
 
@@ -202,7 +199,8 @@ class Darknet(nn.Module):
         """Compute the raw outputs.
 
         Args:
-            images: float32 (B, channels, H, W), RGB in [0, 1]; H and W multiples of `stride`.
+            images: float32 (B, channels, H, W), RGB in [0, 1]; H and W those of [net], or multiples
+                of `stride`.
 
         Returns:
             One tensor (B, A * (5 + C), H / s, W / s) for each [yolo] block: A anchors, each with
@@ -218,10 +216,12 @@ class Darknet(nn.Module):
 
     def check_images(self, images: Tensor) -> None:
         """Raise the `ValueError` of `forward` for a tensor that does not fit."""
-        channels = self.blocks[0].channels
+        net = self.blocks[0]
         shape = tuple(images.shape)
-        if len(shape) != 4 or shape[1] != channels:
-            raise ValueError(f"images must have shape (B, {channels}, H, W), got {shape}")
+        if len(shape) != 4 or shape[1] != net.channels:
+            raise ValueError(f"images must have shape (B, {net.channels}, H, W), got {shape}")
+        if shape[2:] == (net.height, net.width):
+            return
         if min(shape[2:]) < self.stride or shape[2] % self.stride or shape[3] % self.stride:
             raise ValueError(
                 f"height and width must be multiples of {self.stride}, got {shape[2:]}"

@@ -162,7 +162,9 @@ class Route(Block):
 class Shortcut(Block):
     """`[shortcut]`: the sum of the layer before and the layer `from` (a residual connection)."""
 
-    source: int = dataclasses.field(default=0, metadata={"parse": _parse_index, "key": "from"})
+    source: int | None = dataclasses.field(
+        default=None, metadata={"parse": _parse_index, "key": "from"}
+    )
     activation: str = choice("linear", ACTIVATIONS)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from detection_job import Job, StoppedError, replacing
 from detector import MODELS, Detection, Detector
-from download import DownloadError
 from optimize import DTYPES, has_bfloat16_instructions
 from photos import PhotoError, expand_source, is_video
 
@@ -126,6 +125,7 @@ def run_sources(job: Job, sources: list[str]) -> None:
                 videos.append(str(path)) if is_video(path) else photos.append(path)
         except PhotoError as error:
             job.report_failure(error)
+    job.protect([*photos, *(video for video in videos if isinstance(video, str))])
     job.run_photos(photos)
     for video in videos:
         try:
@@ -138,8 +138,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parse_options(arguments)
     try:
+        if options.json:
+            Path(options.json).absolute().parent.mkdir(parents=True, exist_ok=True)
         job = Job(options, build_detector(options))
-    except (ValueError, DownloadError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     stopped = False
@@ -157,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
             with replacing(Path(options.json)) as file:
                 file.write(json.dumps(job.records, indent=1).encode())
     except OSError as error:
-        print(f"error: {options.json}: cannot be written ({error.strerror})", file=sys.stderr)
+        print(f"error: {options.json}: cannot be written ({error})", file=sys.stderr)
         return 2
     return 1 if job.failed or stopped else 0
 

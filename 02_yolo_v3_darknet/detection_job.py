@@ -60,11 +60,16 @@ class Job:
         self.records: list[dict] = []
         self.failed = 0
         self._taken: set[Path] = set()
+        self._sources: set[Path] = set()
 
     def report_failure(self, error: Exception) -> None:
         """Say what went wrong, once, and go on."""
         self.failed += 1
         tqdm.write(f"error: {error}", file=sys.stderr)
+
+    def protect(self, sources: Iterable[str | Path]) -> None:
+        """Never write over these files, whatever --out is."""
+        self._sources |= {Path(source).resolve() for source in sources}
 
     def run_photos(self, paths: list[Path]) -> None:
         """Detect in photos, in batches, with a progress bar."""
@@ -88,13 +93,14 @@ class Job:
         sink = None
         if self.options.out:
             name = f"camera_{source}" if isinstance(source, int) else Path(source).stem
-            sink = VideoSink(self.free_name(f"{name}.mp4"), video.frames_per_second)
+            folder = None if isinstance(source, int) else Path(source).parent
+            sink = VideoSink(self.free_name(f"{name}.mp4", folder), video.frames_per_second)
         total = video.frame_count
         if self.options.max_frames:
             total = min(total or self.options.max_frames, self.options.max_frames)
         try:
             with tqdm(total=total, unit="frame", desc=video.name) as bar:
-                frames = itertools.islice(video, total)
+                frames = itertools.islice(video, self.options.max_frames)
                 number = 0
                 for batch in batches(frames, self.options.batch_size):
                     for image, found in zip(batch, self.detector.detect_batch(batch), strict=True):
@@ -147,21 +153,28 @@ class Job:
         """Write an annotated photo (other formats than JPEG, PNG, WebP as PNG), and show it."""
         if self.options.out:
             known = path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"}
-            target = self.free_name(f"{path.stem}{path.suffix if known else '.png'}")
+            name = f"{path.stem}{path.suffix if known else '.png'}"
+            target = self.free_name(name, path.parent)
             kind = Image.registered_extensions()[target.suffix.lower()]
             with replacing(target) as file:
                 Image.fromarray(image).save(file, format=kind)
         if self.options.show:
             show(image, wait_ms=0)
 
-    def free_name(self, name: str) -> Path:
-        """A path in --out; photos of one name from several folders are numbered."""
+    def free_name(self, name: str, source_folder: Path | None = None) -> Path:
+        """A path in --out; photos of one name from several folders are numbered.
+
+        In the folder of the source itself, `_detected` is added: no photo is written over.
+        """
         folder = Path(self.options.out)
         folder.mkdir(parents=True, exist_ok=True)
-        path, number = folder / name, 1
-        while path in self._taken:
+        stem, suffix = Path(name).stem, Path(name).suffix
+        if source_folder is not None and source_folder.resolve() == folder.resolve():
+            stem = f"{stem}_detected"
+        path, number = folder / f"{stem}{suffix}", 1
+        while path in self._taken or path.resolve() in self._sources:
             number += 1
-            path = folder / f"{Path(name).stem}_{number}{Path(name).suffix}"
+            path = folder / f"{stem}_{number}{suffix}"
         self._taken.add(path)
         return path
 

@@ -6,7 +6,9 @@ a cfg that asks for too much memory is refused here, before anything is allocate
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from darknet_cfg import (
@@ -97,12 +99,16 @@ def _sources(index: int, block: Block, layers: list[Layer]) -> tuple[int, ...]:
         if not wanted:
             raise ValueError("[route] needs layers=")
     elif isinstance(block, Shortcut):
-        if block.source == 0:
+        if block.source is None:
             raise ValueError("[shortcut] needs from= with a layer before it")
         wanted = (-1, block.source)
+    elif index == 0:
+        return (-1,)  # the network's input
     else:
-        return (index - 1,)
+        wanted = (-1,)
     absolute = tuple(index + number if number < 0 else number for number in wanted)
+    if index == 0:
+        raise ValueError("is the first layer, there is none before it to read")
     for number, source in zip(wanted, absolute, strict=True):
         if not 0 <= source < index:
             raise ValueError(
@@ -191,6 +197,19 @@ def _check_memory(parameters: int, out_shape: Shape) -> None:
             f"a map of {channels} x {height} x {width} is larger than the {MAX_MAP_ELEMENTS:,} "
             "values that are allowed"
         )
+
+
+def input_stride(layers: Sequence[Layer]) -> int:
+    """The number of pixels that input sizes must be multiples of, so that no layer has to round."""
+    strides = {-1: Fraction(1)}
+    for layer in layers:
+        stride = strides[layer.sources[0]]
+        if isinstance(layer.block, Convolutional | Maxpool):
+            stride *= layer.block.stride
+        elif isinstance(layer.block, Upsample):
+            stride /= layer.block.stride
+        strides[layer.index] = stride
+    return math.lcm(*(stride.numerator for stride in strides.values()))
 
 
 def format_plan(layers: Sequence[Layer]) -> str:

@@ -28,7 +28,7 @@ from layer_plan import Layer, plan_layers
 from packing import FUSED_ACTIVATIONS, LEAKY_SLOPE, PackedKernels, can_pack
 from winograd import WinogradConvolution
 
-WINOGRAD_MIN_CHANNELS = 128  # below, the tiles cost more than the multiplications they save
+WINOGRAD_MIN_CHANNELS = 64  # below, the tiles cost more than the multiplications they save
 WINOGRAD_LARGE_MAP = 20  # from this height on, tiles of 4 x 4 are worth their memory
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -191,7 +191,12 @@ class FastDarknet(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """See `Darknet.forward`; images of any float dtype, outputs in the chosen precision."""
         self.check_images(images)
-        return self.run(images.to(self.dtype, memory_format=torch.channels_last))
+        images = images.to(self.dtype, memory_format=torch.channels_last)
+        if images.device.type == "cpu" and len(images) > 1:
+            # The maps of one photo fit into the cache, those of several do not.
+            photos = [self.run(photo) for photo in images.split(1)]
+            return [torch.cat(maps) for maps in zip(*photos, strict=True)]
+        return self.run(images)
 
 
 def has_bfloat16_instructions() -> bool:

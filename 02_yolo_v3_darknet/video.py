@@ -77,9 +77,10 @@ class VideoSink:
         if self._writer is None:
             height, width = image.shape[:2]
             code = cv2.VideoWriter_fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self._partial), code, self._rate, (width, height))
-            if not self._writer.isOpened():
+            writer = cv2.VideoWriter(str(self._partial), code, self._rate, (width, height))
+            if not writer.isOpened():
                 raise OSError(f"{self.path}: OpenCV cannot write this video")
+            self._writer = writer
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:

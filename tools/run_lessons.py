@@ -25,6 +25,7 @@ from nbformat import NotebookNode
 
 from freshness import source_sha256
 from notebook_progress import Progress
+from small_figures import shrink_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 PATTERN = "[0-9][0-9]_*/*.ipynb"
@@ -111,6 +112,7 @@ def execute(notebook: NotebookNode, folder: Path, timeout: float, progress: Prog
         client.execute(env=kernel_environment())
     finally:
         reduce_metadata(notebook)
+        shrink_figures(notebook)
     notebook.metadata["lesson"] = {"source_sha256": source_sha256(notebook, folder)}
 
 
