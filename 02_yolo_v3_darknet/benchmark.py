@@ -280,6 +280,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with weights_file(options.model, options.weights) as weights:
             return run(options, weights)
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 2
     except (ValueError, OSError, RuntimeError, cv2.error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

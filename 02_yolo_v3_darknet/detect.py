@@ -19,79 +19,61 @@ from photos import PhotoError, expand_source, is_video
 __all__ = ["Detection", "Detector", "main"]
 
 
-def parse_options(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description="Find objects in photos, folders, videos and camera pictures with YOLOv3.",
-        epilog="""examples:
+EXAMPLES = """examples:
   python detect.py photo.jpg                          print what is in a photo
   python detect.py holiday/ --out found               draw into copies of all photos of a folder
   python detect.py "trip/**/*.jpg" --json found.json  write the boxes of many photos to a file
   python detect.py film.mp4 --model yolov3 --out .    the large model, on a film
   python detect.py 0 --show                           the first camera, in a window
-  python detect.py photo.jpg --cfg my.cfg --weights my.weights --names my.names""",
+  python detect.py photo.jpg --cfg my.cfg --weights my.weights --names my.names"""
+
+
+def parse_options(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Find objects in photos, folders, videos and camera pictures with YOLOv3.",
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add(
-        "source",
-        nargs="+",
-        metavar="SOURCE",
-        help="photo, folder, pattern, video file, camera number",
-    )
-    add("--model", choices=MODELS, default="yolov3-tiny", help="COCO model (default: %(default)s)")
-    add("--cfg", metavar="FILE", help="a model of your own: its .cfg ...")
-    add("--weights", metavar="FILE", help="... its .weights ...")
-    add("--names", metavar="FILE", help="... and its class names, one a line")
-    add(
-        "--size",
-        type=int,
-        default=416,
-        help="input side in pixels; more finds smaller objects (%(default)s)",
-    )
-    add(
-        "--score-threshold",
-        type=float,
-        default=0.25,
-        metavar="S",
-        help="report scores above it (%(default)s)",
-    )
-    add(
-        "--iou-threshold",
-        type=float,
-        default=0.45,
-        metavar="I",
-        help="boxes that overlap more are one (%(default)s)",
-    )
-    add("--json", metavar="FILE", help="write all detections to this file")
-    add("--out", metavar="DIR", help="write annotated photos and films into this folder")
-    add(
-        "--batch-size",
-        type=int,
-        default=1,
-        metavar="N",
-        help="photos computed together (%(default)s)",
-    )
-    add("--device", metavar="D", help="cpu, cuda, cuda:1 ... (default: the GPU if there is one)")
-    add(
-        "--precision",
-        choices=list(DTYPES),
-        default="fp32",
-        help="of the arithmetic (default: %(default)s)",
-    )
-    add(
-        "--compile",
-        action="store_true",
-        help="run through torch.compile: slow to start, then faster",
-    )
-    add("--max-frames", type=int, metavar="N", help="stop each video or camera after N frames")
-    add("--show", action="store_true", help="open a window; q stops")
+    about = "photo, folder, pattern, video file, camera number"
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help=about)
+    _add_model_options(parser)
+    _add_output_options(parser)
     options = parser.parse_args(arguments)
     for name in ("batch_size", "max_frames"):
         value = getattr(options, name)
         if value is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} must be 1 or more, got {value}")
     return options
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", choices=MODELS, default="yolov3-tiny", help="COCO model (default: %(default)s)")
+    add("--cfg", metavar="FILE", help="a model of your own: its .cfg ...")
+    add("--weights", metavar="FILE", help="... its .weights ...")
+    add("--names", metavar="FILE", help="... and its class names, one a line")
+    about = "input side in pixels; more finds smaller objects (%(default)s)"
+    add("--size", type=int, default=416, help=about)
+    about = "report scores above it (%(default)s)"
+    add("--score-threshold", type=float, default=0.25, metavar="S", help=about)
+    about = "boxes that overlap more are one (%(default)s)"
+    add("--iou-threshold", type=float, default=0.45, metavar="I", help=about)
+    about = "photos computed together (%(default)s)"
+    add("--batch-size", type=int, default=1, metavar="N", help=about)
+    add("--device", metavar="D", help="cpu, cuda, cuda:1 ... (default: the GPU if there is one)")
+    about = "of the arithmetic (default: %(default)s)"
+    add("--precision", choices=list(DTYPES), default="fp32", help=about)
+    about = "run through torch.compile: slow to start, then faster"
+    add("--compile", action="store_true", help=about)
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--json", metavar="FILE", help="write all detections to this file")
+    add("--out", metavar="DIR", help="write annotated photos and films into this folder")
+    add("--max-frames", type=int, metavar="N", help="stop each video or camera after N frames")
+    add("--show", action="store_true", help="open a window; q stops")
 
 
 def build_detector(options: argparse.Namespace) -> Detector:

@@ -4,6 +4,7 @@
 installed, the same is asked of it again.
 """
 
+import functools
 import hashlib
 import json
 import subprocess
@@ -43,17 +44,24 @@ def networks(tiny_weights):
     return {"eager": network, "fast": FastDarknet(network)}
 
 
-@torch.inference_mode()
-def detect(networks, variant, photo):
-    """(class_index, score, clipped box) of all detections in a photo, best first."""
-    height, width = photo.shape[:2]
-    letterbox = Letterbox(width, height, 416, 416)
-    raw = networks[variant](letterbox.apply(photo)[None])
-    boxes_xyxy, scores, labels = postprocess(
-        raw, networks["eager"].outputs, (416, 416), score_threshold=0.25, iou_threshold=0.45
-    )[0]
-    boxes = clip(letterbox.to_photo(boxes_xyxy).numpy(), width, height)
-    return list(zip(labels.tolist(), scores.tolist(), boxes, strict=True))
+@pytest.fixture(scope="module")
+def detect(networks):
+    """(class_index, score, clipped box) of all detections in a photo; each is computed once."""
+
+    @functools.cache
+    @torch.inference_mode()
+    def compute(variant, path):
+        photo = read_photo(path)
+        height, width = photo.shape[:2]
+        letterbox = Letterbox(width, height, 416, 416)
+        raw = networks[variant](letterbox.apply(photo)[None])
+        boxes_xyxy, scores, labels = postprocess(
+            raw, networks["eager"].outputs, (416, 416), score_threshold=0.25, iou_threshold=0.45
+        )[0]
+        boxes = clip(letterbox.to_photo(boxes_xyxy).numpy(), width, height)
+        return list(zip(labels.tolist(), scores.tolist(), boxes, strict=True))
+
+    return compute
 
 
 def clip(boxes_xyxy, width, height):
@@ -94,25 +102,25 @@ def test_the_reference_covers_nine_photos_and_finds_what_is_in_them():
 @pytest.mark.parametrize("variant", ["eager", "fast"])
 @pytest.mark.parametrize("decoder", ["darknet", "pillow"])
 @pytest.mark.parametrize("name", REFERENCE["photos"])
-def test_recorded_detections(networks, name, decoder, variant):
-    found = detect(networks, variant, read_photo(same_photo(name)))
+def test_recorded_detections(detect, name, decoder, variant):
+    found = detect(variant, same_photo(name))
     score, box = differences(found, REFERENCE["photos"][name], decoder)
     assert score <= SCORE_TOLERANCE and box <= BOX_TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["coffee", "motorcycle_left"])
-def test_equal_pixels_give_equal_detections(networks, name):
+def test_equal_pixels_give_equal_detections(detect, name):
     """PNG files leave a decoder no choice: nothing but float32 rounding is left."""
-    found = detect(networks, "fast", read_photo(same_photo(name)))
+    found = detect("fast", same_photo(name))
     score, box = differences(found, REFERENCE["photos"][name], "darknet")
     assert score <= 1e-4 and box <= 0.02
 
 
 @pytest.mark.parametrize("name", REFERENCE["photos"])
-def test_another_jpeg_decoder_changes_little(networks, name):
+def test_another_jpeg_decoder_changes_little(detect, name):
     """stb_image's pixels differ from libjpeg's; Darknet's own detections then move as well."""
     entry = REFERENCE["photos"][name]
-    found = detect(networks, "fast", read_photo(same_photo(name)))
+    found = detect("fast", same_photo(name))
     score, box = differences(found, entry, "stb")
     assert score <= 0.02 and box <= 1
     if entry["levels_from_pillow"]["stb"] == 0:
@@ -146,10 +154,10 @@ def asked_again(libdarknet, tiny_weights, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_installed_darknet(networks, asked_again):
+def test_installed_darknet(detect, asked_again):
     worst = {}
     for name, entry in asked_again["photos"].items():
-        found = detect(networks, "fast", read_photo(find_photo(name)))
+        found = detect("fast", find_photo(name))
         worst[name] = differences(found, entry, "darknet")
     assert len(worst) >= 5
     assert all(s <= SCORE_TOLERANCE and b <= BOX_TOLERANCE for s, b in worst.values()), worst

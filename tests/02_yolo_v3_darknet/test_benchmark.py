@@ -482,3 +482,12 @@ def test_help_teaches(capsys):
     assert stop.value.code == 0
     out = capsys.readouterr().out
     assert "ours-fp32" in out and "examples:" in out and "exit code:" in out
+
+
+def test_ctrl_c_ends_without_a_traceback(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark, "measure", interrupted)
+    assert run_main(tmp_path, "--weights", "random", "--variants", "ours-fp32") == 2
+    assert "stopped; nothing was written" in capsys.readouterr().err
