@@ -47,7 +47,7 @@ def write_random_weights(cfg: str | Path, path: str | Path, seed: int = 0) -> No
 
 
 def loading_seconds(cfg: str | Path, weights: str | Path, repeats: int = 7) -> tuple[float, float]:
-    """Median seconds of filling a network from a file, and of reading the file into memory.
+    """Median seconds of filling a network from its file, and of reading the file into memory.
 
     They take turns, after a first reading that brings the file into the system's cache.
     """
@@ -58,9 +58,9 @@ def loading_seconds(cfg: str | Path, weights: str | Path, repeats: int = 7) -> t
         content = Path(weights).read_bytes()
         reading.append(time.perf_counter() - start)
         del content
-        start = time.perf_counter()
-        with torch.device("meta"):
+        with torch.device("meta"):  # without memory: loading has to provide it
             network = Darknet(cfg)
+        start = time.perf_counter()
         network.load_weights(weights)
         loading.append(time.perf_counter() - start)
         del network

@@ -169,16 +169,17 @@ def decode(
         chosen = logits.sigmoid() > min_objectness
     photo, row, column, anchor = chosen.nonzero(as_tuple=True)  # (N,) each
     values = cells[photo, row, column, anchor].float()  # (N, 5 + C)
+    probabilities = values.sigmoid()
     stride = values.new_tensor((input_size[1] / W, input_size[0] / H))
-    corner = torch.stack((column, row), dim=1).to(values.dtype)  # cx, cy
+    corner = torch.stack((column, row), dim=1)  # cx, cy
     spread = output.scale_x_y
-    centre = (corner + spread * values[:, :2].sigmoid() - (spread - 1) / 2) * stride
-    size = values.new_tensor(output.anchors_wh)[anchor] * values[:, 2:4].exp()
+    centre = (corner + (spread * probabilities[:, :2] - (spread - 1) / 2)) * stride
+    half = values.new_tensor(output.anchors_wh)[anchor] * values[:, 2:4].exp() / 2
     return Candidates(
         photo_index=photo,
-        boxes_xyxy=cxcywh_to_xyxy(torch.cat((centre, size), dim=1)),
-        objectness=values[:, 4].sigmoid(),
-        class_probabilities=values[:, 5:].sigmoid(),
+        boxes_xyxy=torch.cat((centre - half, centre + half), dim=1),
+        objectness=probabilities[:, 4],
+        class_probabilities=probabilities[:, 5:],
     )
 
 

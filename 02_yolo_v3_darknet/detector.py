@@ -113,7 +113,9 @@ class Detector:
         with torch.device("meta"):  # no memory yet: the weights file fills it
             network = Darknet(cfg)
         self.input_size = _check_size(size, network)
-        self.class_names = read_names(names, network.outputs[0].classes)
+        self.class_names = read_names(names, _count_classes(network))
+        if weights is None:
+            weights = fetch(f"{model}.weights")  # last: a wrong option needs no download to show
         network.load_weights(weights)
         network.eval()
         self.outputs = network.outputs
@@ -185,7 +187,8 @@ class Detector:
 
 def _model_files(
     model: str, cfg: str | Path | None, weights: str | Path | None, names: str | Path | None
-) -> tuple[str | Path, str | Path, str | Path]:
+) -> tuple[str | Path, str | Path | None, str | Path]:
+    """The cfg, weights and names files; weights is None where they are still to be fetched."""
     given = [file for file in (cfg, weights, names) if file is not None]
     if len(given) == 3:
         return given[0], given[1], given[2]
@@ -193,7 +196,18 @@ def _model_files(
         raise ValueError("a model of your own needs all three files: cfg, weights and names")
     if model not in MODELS:
         raise ValueError(f"model must be one of {', '.join(MODELS)}, got {model!r}")
-    return FOLDER / f"cfg/{model}.cfg", fetch(f"{model}.weights"), FOLDER / "data/coco.names"
+    return FOLDER / f"cfg/{model}.cfg", None, FOLDER / "data/coco.names"
+
+
+def _count_classes(network: Darknet) -> int:
+    counts = {output.classes for output in network.outputs}
+    if len(counts) != 1:
+        found = f"blocks with {', '.join(map(str, sorted(counts)))} classes" if counts else "none"
+        raise DarknetFileError(
+            f"{network.cfg_path}: a detector needs [yolo] blocks of one number of classes, "
+            f"found {found}"
+        )
+    return counts.pop()
 
 
 def _check_size(size: int | tuple[int, int], network: Darknet) -> tuple[int, int]:

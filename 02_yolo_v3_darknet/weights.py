@@ -165,8 +165,15 @@ def _layers_in_file(
 
 
 def _allocate(model: "Darknet", loaded: int) -> None:
-    """Give a network on the `meta` device memory; what the file does not cover is random."""
+    """Give a network on the `meta` device memory; what the file does not cover is random.
+
+    All loaded numbers share one block: the system provides it faster than hundreds of small ones.
+    """
     model.to_empty(device="cpu")
+    block = torch.empty(sum(layer.parameters for layer in model.layers[:loaded]))
+    for stage in model.stages[:loaded]:
+        for _, tensor in layer_tensors(stage) if hasattr(stage, "conv") else ():
+            tensor.data, block = block[: tensor.numel()].view(tensor.shape), block[tensor.numel() :]
     for stage in model.stages[loaded:]:
         for module in stage.modules():
             if hasattr(module, "reset_parameters"):

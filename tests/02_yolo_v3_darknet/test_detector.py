@@ -194,3 +194,29 @@ def test_device_by_default(monkeypatch):
     assert choose_device() == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device() == torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ("[convolutional]\nfilters=8\nactivation=linear\n", "found none"),
+        (
+            "[convolutional]\nfilters=6\nactivation=linear\n"
+            "[yolo]\nmask=0\nanchors=8,8\nnum=1\nclasses=1\n"
+            "[route]\nlayers=0\n[convolutional]\nfilters=7\nactivation=linear\n"
+            "[yolo]\nmask=0\nanchors=8,8\nnum=1\nclasses=2\n",
+            "blocks with 1, 2 classes",
+        ),
+    ],
+)
+def test_a_cfg_that_is_no_detector_is_refused(tmp_path, blocks, message):
+    cfg = tmp_path / "model.cfg"
+    cfg.write_text(f"[net]\nwidth=32\nheight=32\n{blocks}")
+    with pytest.raises(DarknetFileError, match=message):
+        Detector(cfg=cfg, weights=tmp_path / "x.weights", names=tmp_path / "x.names")
+
+
+def test_a_wrong_size_needs_no_download_to_show(monkeypatch):
+    monkeypatch.setattr("detector.fetch", lambda name: pytest.fail("downloaded"))
+    with pytest.raises(ValueError, match="multiple of 32"):
+        Detector(size=100)
