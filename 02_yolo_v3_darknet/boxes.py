@@ -91,7 +91,7 @@ class Letterbox:
             (inner_height, inner_width),
             mode="bilinear",
             align_corners=True,
-        )
+        ).clamp_(max=255)  # rounding may lift white a little above itself
         canvas = torch.full((1, self.height, self.width, 3), GRAY).permute(0, 3, 1, 2)
         left, top = (self.width - inner_width) // 2, (self.height - inner_height) // 2
         torch.div(

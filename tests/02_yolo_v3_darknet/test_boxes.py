@@ -354,3 +354,10 @@ def test_detections_come_best_first():
     raw = torch.randn((1, 16, 6, 6), generator=generator())
     ((_, scores, _),) = postprocess([raw], [output()], (192, 192), 0.3, 0.45)
     assert len(scores) > 3 and scores.tolist() == sorted(scores.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("size", [(741, 500), (640, 427), (97, 33)])
+def test_a_white_photo_never_exceeds_one(size):
+    width, height = size
+    image = Letterbox(width, height, 416, 416).apply(np.full((height, width, 3), 255, np.uint8))
+    assert image.max() == 1.0
