@@ -1,0 +1,207 @@
+"""The detector: a photo in, a list of named boxes in the photo's pixels out."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boxes import Letterbox, postprocess
+from darknet import Darknet, DarknetFileError
+from download import fetch
+from optimize import FastDarknet
+
+FOLDER = Path(__file__).resolve().parent
+MODELS = ("yolov3-tiny", "yolov3", "yolov3-spp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """One object that was found.
+
+    Attributes:
+        label: name of the class.
+        score: objectness times class probability, in [0, 1].
+        box_xyxy: x1, y1, x2, y2 in pixels of the photo, cut at its edges.
+        class_index: number of the class, counted from 0.
+    """
+
+    label: str
+    score: float
+    box_xyxy: tuple[float, float, float, float]
+    class_index: int
+
+
+def read_names(path: str | Path, count: int) -> list[str]:
+    """Read a .names file: one class name a line.
+
+    Raises:
+        DarknetFileError: it cannot be read, or does not hold `count` names.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DarknetFileError(f"{path}: cannot be read as a list of names ({error})") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if len(names) != count:
+        raise DarknetFileError(f"{path}: holds {len(names)} names, the cfg has {count} classes")
+    return names
+
+
+def choose_device(device: str | None = None) -> torch.device:
+    """The device that was asked for, or else the first GPU, or else the CPU.
+
+    Raises:
+        ValueError: PyTorch does not know the device, or it is not there.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used: {reason}") from error
+    return torch.device(device)
+
+
+class Detector:
+    """YOLOv3 with its weights, ready to detect.
+
+    Args:
+        model: `yolov3-tiny`, `yolov3` or `yolov3-spp`, trained on the 80 classes of COCO; the
+            weights are downloaded once.
+        cfg, weights, names: files of a model of your own, all three; `model` is then not used.
+        size: side of the square network input in pixels, or (height, width); multiples of 32.
+        score_threshold: only objects with a score above it are reported.
+        iou_threshold: of two boxes of one class that overlap more than this, the better one stays.
+        device: such as `cpu` or `cuda:0`; by default the GPU if there is one.
+        precision: `fp32`, `bf16`, or `fp16` (GPU only).
+        optimized: fold, pack and fuse (see `optimize.py`); without, the network runs as it is
+            written.
+        compiled: also run it through `torch.compile` (slow to start).
+
+    Raises:
+        ValueError: an option that is not allowed, with its value.
+        DarknetFileError: a file that cannot be used.
+        DownloadError: weights that cannot be had.
+    """
+
+    def __init__(
+        self,
+        model: str = "yolov3-tiny",
+        *,
+        cfg: str | Path | None = None,
+        weights: str | Path | None = None,
+        names: str | Path | None = None,
+        size: int | tuple[int, int] = 416,
+        score_threshold: float = 0.25,
+        iou_threshold: float = 0.45,
+        device: str | None = None,
+        precision: str = "fp32",
+        optimized: bool = True,
+        compiled: bool = False,
+    ):
+        for option, value in (("score", score_threshold), ("iou", iou_threshold)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{option}_threshold must be from 0 to 1, got {value}")
+        if not optimized and (precision != "fp32" or compiled):
+            raise ValueError("precision and compiled need optimized=True")
+        cfg, weights, names = _model_files(model, cfg, weights, names)
+        self.device = choose_device(device)
+        with torch.device("meta"):  # no memory yet: the weights file fills it
+            network = Darknet(cfg)
+        self.input_size = _check_size(size, network)
+        self.class_names = read_names(names, network.outputs[0].classes)
+        network.load_weights(weights)
+        network.eval()
+        self.outputs = network.outputs
+        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
+        self.network: torch.nn.Module = (
+            FastDarknet(network, precision, self.device, self.input_size, compiled)
+            if optimized
+            else network.to(self.device)
+        )
+
+    def __call__(self, photo: np.ndarray) -> list[Detection]:
+        """Detect in one photo, uint8 (H, W, 3), RGB; best first."""
+        return self.detect_batch([photo])[0]
+
+    def detect_batch(self, photos: Sequence[np.ndarray]) -> list[list[Detection]]:
+        """Detect in several photos, each uint8 (H, W, 3), RGB, of any size.
+
+        Returns:
+            For each photo its detections, best first.
+
+        Raises:
+            ValueError: a photo that is not uint8 RGB.
+        """
+        if not photos:
+            return []
+        images, letterboxes = self.preprocess(photos)
+        return self.postprocess(self.forward(images), letterboxes)
+
+    def preprocess(self, photos: Sequence[np.ndarray]) -> tuple[Tensor, list[Letterbox]]:
+        """Letterbox photos into one batch: float32 (B, 3, height, width) in [0, 1]."""
+        letterboxes = []
+        for photo in photos:
+            if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+                raise ValueError(
+                    f"a photo must be uint8 (H, W, 3), got {photo.dtype} {tuple(photo.shape)}"
+                )
+            height, width = photo.shape[:2]
+            letterboxes.append(Letterbox(width, height, self.input_size[1], self.input_size[0]))
+        images = [box.apply(photo) for box, photo in zip(letterboxes, photos, strict=True)]
+        batch = images[0][None] if len(images) == 1 else torch.stack(images)
+        return batch.to(self.device, non_blocking=True), letterboxes
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The raw outputs, as `Darknet.forward` returns them."""
+        return self.network(images)
+
+    @torch.inference_mode()
+    def postprocess(
+        self, raw_outputs: list[Tensor], letterboxes: Sequence[Letterbox]
+    ) -> list[list[Detection]]:
+        """Turn raw outputs into detections in the pixels of the photos."""
+        found = postprocess(
+            raw_outputs, self.outputs, self.input_size, self.score_threshold, self.iou_threshold
+        )
+        return [
+            self._describe(letterbox, *(part.cpu() for part in parts))
+            for letterbox, parts in zip(letterboxes, found, strict=True)
+        ]
+
+    def _describe(
+        self, letterbox: Letterbox, boxes_xyxy: Tensor, scores: Tensor, labels: Tensor
+    ) -> list[Detection]:
+        edge = boxes_xyxy.new_tensor((letterbox.photo_width, letterbox.photo_height) * 2)
+        boxes_xyxy = letterbox.to_photo(boxes_xyxy).clamp(min=0).minimum(edge)
+        rows = zip(boxes_xyxy.tolist(), scores.tolist(), labels.tolist(), strict=True)
+        return [Detection(self.class_names[c], score, tuple(box), c) for box, score, c in rows]
+
+
+def _model_files(
+    model: str, cfg: str | Path | None, weights: str | Path | None, names: str | Path | None
+) -> tuple[str | Path, str | Path, str | Path]:
+    given = [file for file in (cfg, weights, names) if file is not None]
+    if len(given) == 3:
+        return given[0], given[1], given[2]
+    if given:
+        raise ValueError("a model of your own needs all three files: cfg, weights and names")
+    if model not in MODELS:
+        raise ValueError(f"model must be one of {', '.join(MODELS)}, got {model!r}")
+    return FOLDER / f"cfg/{model}.cfg", fetch(f"{model}.weights"), FOLDER / "data/coco.names"
+
+
+def _check_size(size: int | tuple[int, int], network: Darknet) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    for side in (height, width):
+        if not network.stride <= side <= 4096 or side % network.stride:
+            raise ValueError(
+                f"size must be a multiple of {network.stride}, "
+                f"from {network.stride} to 4096, got {side}"
+            )
+    return height, width

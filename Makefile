@@ -1,0 +1,81 @@
+# The commands of this collection. They need Python >= 3.10 with venv, git and make, nothing else.
+#   make run PYTHON=python3.12            another interpreter
+#   make run LESSONS=02_yolo_v3_darknet   one lesson only
+PYTHON ?= python3
+LESSONS ?=
+
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+
+# Stamps live inside the environment: they go when it goes, and each is written only after its
+# step has ended well, so that an installation cut short is taken up again.
+MADE := $(VENV)/.made
+FOR_LESSONS := $(VENV)/.installed-for-lessons
+FOR_TESTS := $(VENV)/.installed-for-tests
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help run test lab notebooks lint format clean
+
+help:
+	@echo "make run        execute every lesson; results and HTML pages go to build/"
+	@echo "make test       check the code with ruff, then run all tests"
+	@echo "make lab        open the lessons in JupyterLab"
+	@echo "make notebooks  execute the committed notebooks in place, with the laptop preset"
+	@echo "make lint       ruff alone"
+	@echo "make format     let ruff rewrite the code in the project's style"
+	@echo "make clean      delete build/ and the caches (.venv stays)"
+	@echo ""
+	@echo "All of them make the environment .venv when it is missing (about 5 GB, some minutes)."
+	@echo "PYTHON=python3.12 chooses the interpreter, LESSONS=02_yolo_v3_darknet the lessons."
+
+run: $(FOR_LESSONS)
+	$(BIN)/python tools/run_lessons.py $(LESSONS)
+
+test: lint
+	$(BIN)/python -m pytest
+
+lab: $(FOR_LESSONS)
+	$(BIN)/python -m jupyter lab
+
+# No GPU is shown to the lessons, so every machine writes the outputs of the laptop preset.
+notebooks: export CUDA_VISIBLE_DEVICES :=
+notebooks: $(FOR_LESSONS)
+	$(BIN)/python tools/run_lessons.py --in-place $(LESSONS)
+
+lint: $(FOR_TESTS)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+format: $(FOR_TESTS)
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+clean:
+	rm -rf build .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+# An environment that already works is kept; one without a working pip is made again.
+$(MADE):
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || { \
+	  echo "These lessons need Python 3.10 or newer; '$(PYTHON)' is older or missing." \
+	    "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c "import venv, ensurepip" 2>/dev/null || { \
+	  echo "'$(PYTHON)' comes without the module venv." \
+	    "On Debian and Ubuntu install the package python3-venv." >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(FOR_LESSONS): requirements.txt $(MADE)
+	$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(FOR_TESTS): requirements.txt requirements-dev.txt $(MADE)
+	$(PIP_INSTALL) -r requirements-dev.txt
+	@touch $(FOR_LESSONS) $@

@@ -1,0 +1,170 @@
+"""What holds for the whole repository: sizes, words, lists of packages, shared helpers."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from freshness import code_cells, imported_modules, python_source
+
+ROOT = Path(__file__).resolve().parents[1]
+LESSONS = sorted(path for path in ROOT.glob("[0-9][0-9]_*") if path.is_dir())
+SCRIPTS = sorted(path for folder in [*LESSONS, ROOT / "tools"] for path in folder.glob("**/*.py"))
+
+# Helpers of the same name are copies of one another. Those that are not, and why:
+DIFFERENT: dict[str, str] = {}
+
+LONGEST_FILE, LONGEST_FUNCTION = 330, 50
+
+# The package that brings a module, where their names differ.
+PACKAGES = {
+    "cv2": "opencv-python",
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "IPython": "jupyter",
+    "nbformat": "jupyter",
+    "segmentation_models_pytorch": "segmentation-models-pytorch",
+}
+
+# Put together here, so that this file does not contain them.
+REGISTRIES = [
+    "pypi" + ".org",
+    "python" + "hosted.org",
+    "ana" + "conda.org",
+    "download.py" + "torch.org/whl",
+    "registry." + "npmjs",
+    "deb." + "debian.org",
+]
+LEFT_TO_DO = ["TO" + "DO", "FIX" + "ME", "T" + "BD", "X" * 3]
+FORBIDDEN = re.compile(
+    "|".join(map(re.escape, REGISTRIES))
+    + rf"|\b(?:{'|'.join(LEFT_TO_DO)})\b"
+    + r"|(?<![\w.])/(?:work|root|farm)/"
+)
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def project_files() -> list[Path]:
+    """Return the files under version control and those that would be added to it."""
+    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in done.stdout.split("\0") if (ROOT / name).is_file()]
+
+
+def written_text(path: Path) -> str:
+    """Return what people read in a file: no bytes, no pictures inside notebooks."""
+    content = path.read_bytes()
+    if b"\0" in content:
+        return ""
+    text = content.decode("utf-8", errors="replace")
+    if path.suffix == ".ipynb":
+        text = re.sub(r'"image/[\w+]+": (?:"[^"]*"|\[[^\]]*\])', "", text)
+    return text
+
+
+def requirements(path: Path) -> dict[str, str]:
+    """Return the packages of a requirements file and their bounds."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"([A-Za-z0-9][\w.-]*)\s*([^#]*)", line)
+        if match:
+            found[match[1].lower().replace("_", "-")] = match[2].strip()
+    return found
+
+
+def needed_packages(lesson: Path) -> dict[str, str]:
+    """Return the packages that a lesson's scripts and notebooks import, and where."""
+    sources = {path: path.read_text(encoding="utf-8") for path in lesson.glob("**/*.py")}
+    for path in lesson.glob("*.ipynb"):
+        cells = code_cells(nbformat.read(path, as_version=4))
+        sources[path] = "\n".join(python_source(cell) for cell in cells)
+    own = {path.stem for path in lesson.glob("*.py")} | {"google"}  # google: Colab's own
+    needed = {}
+    for path, source in sources.items():
+        for name in {module.split(".")[0] for module in imported_modules(source)}:
+            if name not in own and name not in sys.stdlib_module_names:
+                needed[PACKAGES.get(name, name.lower().replace("_", "-"))] = relative(path)
+    return needed
+
+
+def test_there_are_lessons() -> None:
+    assert LESSONS
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=relative)
+def test_lesson_is_complete(lesson: Path) -> None:
+    missing = [name for name in ("README.md", "requirements.txt") if not (lesson / name).is_file()]
+    missing += [] if list(lesson.glob("*.ipynb")) else ["a notebook"]
+    assert not missing, f"{lesson.name} lacks {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=relative)
+def test_lesson_lists_its_packages(lesson: Path) -> None:
+    listed = requirements(lesson / "requirements.txt")
+    absent = {name: path for name, path in needed_packages(lesson).items() if name not in listed}
+    assert not absent, f"{lesson.name}/requirements.txt lacks {absent}"
+    assert "jupyter" in listed, "the lesson runs alone, its notebook needs jupyter"
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=relative)
+def test_root_lists_the_same_packages(lesson: Path) -> None:
+    everything = requirements(ROOT / "requirements.txt")
+    for name, bounds in requirements(lesson / "requirements.txt").items():
+        assert everything.get(name) == bounds, f"{name}: not the same bounds in both files"
+
+
+def test_helpers_of_the_same_name_are_copies() -> None:
+    copies = defaultdict(list)
+    for path in SCRIPTS:
+        copies[path.name].append(path)
+    for name, paths in copies.items():
+        distinct = {path.read_bytes().replace(b"\r\n", b"\n") for path in paths}
+        if name in DIFFERENT:
+            assert len(distinct) > 1, f"{name}: the copies are equal, no exception is needed"
+        else:
+            assert len(distinct) == 1, f"{name} differs: {', '.join(map(relative, paths))}"
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
+def test_sizes(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= LONGEST_FILE
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
+def test_script_hides_no_standard_module(path: Path) -> None:
+    # A script named like a module of Python would be imported in its place.
+    assert path.stem not in sys.stdlib_module_names
+
+
+def test_no_forbidden_words() -> None:
+    for path in project_files():
+        for number, line in enumerate(written_text(path).splitlines(), 1):
+            match = FORBIDDEN.search(line)
+            assert not match, f"{relative(path)}:{number}: {match[0]}"
+
+
+def test_forbidden_words_are_found() -> None:
+    for word in [*LEFT_TO_DO, *(f"https://{host}/x" for host in REGISTRIES), " /work" + "/main"]:
+        assert FORBIDDEN.search(f"see {word} here"), word
+    assert not FORBIDDEN.search("the network/root/cause and homework/main, a PyPI package")
+
+
+def test_requirements_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text("# text\n-r other.txt\nTorch>=2.4\nscikit_image>=0.22,<1  # why\n\ntimm\n")
+    assert requirements(path) == {"torch": ">=2.4", "scikit-image": ">=0.22,<1", "timm": ""}
