@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mask_boxes import masks_to_boxes_xyxy
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+
+from mask_boxes import masks_to_boxes_xyxy
 
 PER_OBJECT = ("labels", "area", "iscrowd")
 GRAY = 127

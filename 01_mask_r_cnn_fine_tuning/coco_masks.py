@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as mask_utils
+
 from annotation_records import (
     BORDER_TOLERANCE,
     AnnotationError,
@@ -18,7 +20,6 @@ from annotation_records import (
     shown,
     whole_number,
 )
-from pycocotools import mask as mask_utils
 
 LONGEST_RUN_CODE = 12  # characters of 5 bits: more than a 32-bit run length needs
 

@@ -24,13 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
 from annotation_records import AnnotationError, AnnotationSet, ImageRecord, ObjectRecord
 from annotations import read_annotations, read_coco
 from coco_masks import decode_masks
 from image_files import IMAGE_SUFFIXES, image_size, read_image, read_instance_ids
 from mask_boxes import masks_to_boxes_xyxy
-from torch.utils.data import Dataset
-from torchvision import tv_tensors
 
 Target = dict[str, Any]
 Transforms = Callable[[tv_tensors.Image, Target], tuple[Any, Target]]

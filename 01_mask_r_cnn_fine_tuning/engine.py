@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from evaluation import Batch, to_device
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from tqdm import tqdm
+
+from evaluation import Batch, to_device
 
 AfterStep = Callable[[int, dict[str, float]], None]
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from annotation_records import AnnotationError
 from PIL import Image, ImageOps
+
+from annotation_records import AnnotationError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 EXIF_ORIENTATION = 0x0112

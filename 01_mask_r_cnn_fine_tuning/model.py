@@ -17,7 +17,6 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
-from efficientnet_lite import IMAGE_MEAN, IMAGE_STD, LiteBackbone, PretrainedWeightsError
 from torch import Tensor, nn
 from torchvision.models import MobileNet_V3_Large_Weights
 from torchvision.models import detection as tv
@@ -28,6 +27,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+
+from efficientnet_lite import IMAGE_MEAN, IMAGE_STD, LiteBackbone, PretrainedWeightsError
 
 BACKBONES = ("resnet50", "mobilenet_v3", "efficientnet_lite0")
 MASK_HIDDEN = (

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pooch
+
 from image_files import read_instance_ids
 
 URL = "https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip"

@@ -21,18 +21,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
-from evaluation import MASK_THRESHOLD, encode_mask
-from image_files import IMAGE_SUFFIXES, read_image
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
-from training_run import load_detector
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  the backend is chosen first
-from visualization import draw_detections  # noqa: E402
+from evaluation import MASK_THRESHOLD, encode_mask
+from image_files import IMAGE_SUFFIXES, read_image
+from training_run import load_detector
+from visualization import draw_detections
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -112,9 +110,9 @@ def draw(
     path: Path, image: np.ndarray, found: dict[str, Tensor], class_names: Sequence[str]
 ) -> None:
     """Write the photo with its boxes and masks as a PNG."""
-    figure, ax = plt.subplots(figsize=(10, 10 * image.shape[0] / image.shape[1]))
+    figure = Figure(figsize=(10, 10 * image.shape[0] / image.shape[1]))  # needs no screen
     draw_detections(
-        ax,
+        figure.subplots(),
         image,
         found["boxes"].numpy(),
         found["labels"].numpy(),
@@ -123,7 +121,6 @@ def draw(
         class_names=("background", *class_names),
     )
     figure.savefig(path, dpi=100, bbox_inches="tight")
-    plt.close(figure)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ class Settings:
     flip: float = 0.5
     photometric: float = 0.0
     seed: int = 0
-    num_scenes: int = 1300
+    num_scenes: int = 700
     num_workers: int = 1
 
     def __post_init__(self) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
 from dataset import collate
 from engine import mix_seed
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 SampleKey = tuple[int, int]  # (index, seed)
 

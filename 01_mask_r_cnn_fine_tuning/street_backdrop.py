@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
 from street_clothes import one_colour, random_look
 from street_drawing import Colour, Dice, Sketch, mix, shade
 from street_furniture import poster

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
 from street_backdrop import BUILDING, FAR, GRASS, PAVEMENT, ROAD, house, paint_sky, skyline
 from street_drawing import Camera, Colour, Dice, Sketch, mix, shade
 from street_layout import Plan

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+
 from street_backdrop import OBJECT, VEGETATION, Mood, random_mood
 from street_clothes import random_look
 from street_drawing import SUPERSAMPLING, Camera, Dice, Sketch

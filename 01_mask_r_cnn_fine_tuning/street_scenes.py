@@ -22,11 +22,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
+
 from street_backdrop import GRASS, PAVEMENT, ROAD, VEGETATION
 from street_drawing import SUPERSAMPLING, Dice
 from street_ground import paint_backdrop
 from street_layout import BICYCLE, CAR, PERSON, Plan, Thing, plan_scene
-from tqdm import tqdm
 
 INSTANCE_CLASSES = ("person", "car", "bicycle", "dog", "traffic light")  # label = index + 1
 SEMANTIC_CLASSES = (

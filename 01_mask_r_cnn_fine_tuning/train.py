@@ -22,6 +22,7 @@ from typing import Any
 
 import matplotlib
 import torch
+
 from evaluation import format_metrics
 from model import BACKBONES
 from presets import PRESETS, TASKS, Settings, make_settings

@@ -34,8 +34,13 @@ class TrainingData:
     class_names: tuple[str, ...]
 
 
-def load_training_data(settings: Settings, street_folder: Path = STREET_FOLDER) -> TrainingData:
+def load_training_data(
+    settings: Settings, street_folder: Path = STREET_FOLDER, progress: bool = True
+) -> TrainingData:
     """Return the datasets of `settings.data`, with the settings' augmentation in the first.
+
+    Street scenes that do not lie in `street_folder` yet are drawn there, with a progress bar on
+    stderr if `progress`.
 
     Raises:
         PennFudanError: the download fails.
@@ -44,7 +49,7 @@ def load_training_data(settings: Settings, street_folder: Path = STREET_FOLDER) 
     augmented = training_transforms(flip=settings.flip, photometric=settings.photometric)
     plain = evaluation_transforms()
     if settings.data == "street":
-        return _street(settings, street_folder, augmented, plain)
+        return _street(settings, street_folder, augmented, plain, progress)
     if settings.data == "penn_fudan":
         whole = _penn_fudan()
     else:
@@ -57,7 +62,9 @@ def load_training_data(settings: Settings, street_folder: Path = STREET_FOLDER) 
     return TrainingData(train, validation, validation, whole.class_names)
 
 
-def _street(settings: Settings, folder: Path, augmented: Any, plain: Any) -> TrainingData:
+def _street(
+    settings: Settings, folder: Path, augmented: Any, plain: Any, progress: bool
+) -> TrainingData:
     parts = {
         "train": (FIRST_TRAINING_SEED, settings.num_scenes, augmented),
         "validation": (FIRST_VALIDATION_SEED, NUM_VALIDATION_SCENES, plain),
@@ -65,7 +72,7 @@ def _street(settings: Settings, folder: Path, augmented: Any, plain: Any) -> Tra
     }
     datasets = {}
     for name, (first, count, transforms) in parts.items():
-        part = draw_once(folder / f"{name}_{count}", first, count)
+        part = draw_once(folder / f"{name}_{count}", first, count, progress)
         if settings.task == "masks":
             datasets[name] = PedestrianDataset(part, transforms)
         else:
@@ -73,10 +80,10 @@ def _street(settings: Settings, folder: Path, augmented: Any, plain: Any) -> Tra
     return TrainingData(**datasets, class_names=datasets["train"].class_names)
 
 
-def draw_once(folder: Path, first_seed: int, count: int) -> Path:
+def draw_once(folder: Path, first_seed: int, count: int, progress: bool = True) -> Path:
     """Draw `count` scenes into a folder, unless they lie there already."""
     if not (folder / "annotations.json").is_file():  # written last
-        write_dataset(folder, range(first_seed, first_seed + count))
+        write_dataset(folder, range(first_seed, first_seed + count), progress=progress)
     return folder
 
 

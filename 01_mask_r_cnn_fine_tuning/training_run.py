@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
 from checkpoint import CheckpointError, load_checkpoint, load_weights, restore, save_checkpoint
 from engine import mean_losses, mix_seed, mixed_precision, train_one_epoch, warmup_cosine
 from evaluation import evaluate, validation_loss
 from model import faster_rcnn, mask_rcnn
 from presets import Settings
 from seeded_loading import SeededBatches, evaluation_loader, training_loader
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from training_data import TrainingData
 
 IRRELEVANT = ("num_workers",)  # settings that a resumed run may change

@@ -77,14 +77,15 @@ def draw_detections(
     for (x1, y1, x2, y2), label, score in zip(boxes_xyxy, labels, scores, strict=True):
         color = [value / 255 for value in class_color(int(label))]
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=color, linewidth=2))
+        above = y1 > 0.06 * len(image)  # a caption above the image's edge would be cut off
         text = ax.text(
             max(x1, 0),
-            max(y1, 0) - 0.005 * len(image),
+            y1 if above else max(y1, 0),
             caption(int(label), score, class_names),
             color=color,
             fontsize=8,
             fontweight="bold",
-            verticalalignment="bottom",
+            verticalalignment="bottom" if above else "top",
             clip_on=True,
         )
         text.set_path_effects([effects.withStroke(linewidth=2, foreground="black")])

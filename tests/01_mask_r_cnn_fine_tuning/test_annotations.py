@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from pycocotools import mask as mask_utils
+
 from annotations import (
     AnnotationError,
     list_splits,
@@ -17,8 +20,6 @@ from annotations import (
     read_yolo,
 )
 from coco_masks import decode_masks
-from PIL import Image
-from pycocotools import mask as mask_utils
 
 SIZE = (40, 30)
 BOXES = {"a": [("cat", (5, 6, 25, 20)), ("dog", (0, 0, 40, 30))], "b": [("dog", (1, 2, 4, 9))]}

@@ -8,12 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-import checkpoint as checkpoints
 import numpy as np
 import pytest
 import torch
-from checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
 from torch import nn
+
+import checkpoint as checkpoints
+from checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
 
 FOLDER = Path(checkpoints.__file__).parent
 

@@ -5,6 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision import tv_tensors
+from torchvision.models.detection import maskrcnn_resnet50_fpn
+
 from annotations import AnnotationError
 from augmentation import evaluation_transforms, training_transforms
 from dataset import (
@@ -16,9 +20,6 @@ from dataset import (
 )
 from image_files import image_size, read_image, read_instance_ids
 from mask_boxes import masks_to_boxes_xyxy
-from PIL import Image
-from torchvision import tv_tensors
-from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 FIELDS = ("boxes", "labels", "masks", "area", "iscrowd")
 EXIF_ORIENTATION = 0x0112

@@ -6,9 +6,10 @@ import math
 import psutil
 import pytest
 import torch
+from torch import nn
+
 from engine import NonFiniteLossError, mix_seed, train_one_epoch, warmup_cosine
 from seeded_loading import SeededBatches, SeededItems, evaluation_loader, training_loader
-from torch import nn
 
 
 class Fit(nn.Module):

@@ -8,11 +8,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from evaluation import coco_metrics, encode_mask, evaluate, format_metrics, validation_loss
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
+
+from evaluation import coco_metrics, encode_mask, evaluate, format_metrics, validation_loss
 
 
 class Oracle(nn.Module):

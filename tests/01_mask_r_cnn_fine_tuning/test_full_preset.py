@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.models import detection as tv
+
 import train
 import training_data
 from street_scenes import write_dataset
-from torchvision.models import detection as tv
 
 
 @pytest.mark.slow

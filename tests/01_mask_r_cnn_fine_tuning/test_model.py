@@ -2,14 +2,15 @@
 
 import importlib.util
 
-import efficientnet_lite
-import model as models
 import pytest
 import timm
 import torch
-from efficientnet_lite import LiteBackbone, PretrainedWeightsError, fold_batch_norm
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
+
+import efficientnet_lite
+import model as models
+from efficientnet_lite import LiteBackbone, PretrainedWeightsError, fold_batch_norm
 
 
 def random_batch_norms(network: nn.Module) -> nn.Module:

@@ -9,9 +9,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from dataset import PedestrianDataset
 from penn_fudan import FOLDER_NAME, ZIP_NAME, PennFudanError, cache_folder, fetch_penn_fudan
-from PIL import Image
 
 
 def png(array):

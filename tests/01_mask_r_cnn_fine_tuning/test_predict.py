@@ -3,13 +3,14 @@
 import json
 
 import numpy as np
-import predict
 import pytest
 import torch
-from checkpoint import save_checkpoint
 from PIL import Image
-from presets import make_settings
 from pycocotools import mask as coco_mask
+
+import predict
+from checkpoint import save_checkpoint
+from presets import make_settings
 from training_run import build_model
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools import mask as mask_utils
+from pycocotools.coco import COCO
+
 from annotations import AnnotationError, read_annotations
 from coco_masks import decode_masks
 from dataset import CocoDataset, DetectionDataset
-from pycocotools import mask as mask_utils
-from pycocotools.coco import COCO
 
 DATA = next(
     (

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-import street_backdrop
-import street_scenes
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+
+import street_backdrop
+import street_scenes
 from street_layout import plan_scene
 from street_scenes import (
     FEWEST_PIXELS,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 import train
 from checkpoint import CheckpointError, load_checkpoint
 from presets import PRESETS, Settings, choose_preset, make_settings
