@@ -1,0 +1,143 @@
+"""Download the Penn-Fudan pedestrian pictures, once, checked by checksum and by count.
+
+170 street pictures with a mask for every pedestrian (Wang, Shi, Song and Shen, "Object detection
+combining recognition and segmentation", ACCV 2007). The paper labels 345 pedestrians. The release
+adds small and hidden ones, listed in its own `added-object-list.txt`, so that its masks hold 423.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+import pooch
+
+from image_files import read_instance_ids
+
+URL = "https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip"
+KNOWN_HASH = "md5:5aaa3dee905cef73325923716e38fc6d"
+ZIP_NAME = "PennFudanPed.zip"
+FOLDER_NAME = "PennFudanPed"
+NUM_IMAGES = 170
+NUM_PEDESTRIANS = 423  # 345 of the paper and those of added-object-list.txt
+CACHE_VARIABLE = "DETECTION_SEGMENTATION_CACHE"
+CACHE_NAME = "detection_segmentation_pytorch"
+TIMEOUT_SECONDS = (10, 60)  # to connect, between two pieces of data
+LARGEST_UNPACKED = 2**30  # the archive unpacks to about 52 MB
+
+
+class PennFudanError(ValueError):
+    """Say why the pictures cannot be had, and what can be done instead."""
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads: $DETECTION_SEGMENTATION_CACHE or the system's cache."""
+    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache(CACHE_NAME))
+
+
+def fetch_penn_fudan(
+    folder: str | Path | None = None,
+    *,
+    url: str = URL,
+    known_hash: str = KNOWN_HASH,
+    num_images: int = NUM_IMAGES,
+    num_pedestrians: int = NUM_PEDESTRIANS,
+) -> Path:
+    """Return the folder with PNGImages and PedMasks; download and unpack it the first time.
+
+    Args:
+        folder: where the archive and the pictures are kept; by default `cache_folder()`.
+        url: address of the archive.
+        known_hash: its checksum, as "md5:..." or "sha256:...".
+        num_images: how many pictures there must be.
+        num_pedestrians: how many pedestrians their masks must hold together.
+
+    Raises:
+        PennFudanError: no network, another file than expected, or other counts.
+    """
+    cache = Path(folder) if folder is not None else cache_folder()
+    target = cache / FOLDER_NAME
+    if target.is_dir():
+        _check_counts(target, num_images, num_pedestrians)
+        return target
+    archive = _download(cache, url, known_hash)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="unpacking-") as temporary:
+        _unpack(archive, Path(temporary))
+        unpacked = Path(temporary) / FOLDER_NAME
+        _check_counts(unpacked, num_images, num_pedestrians)
+        try:
+            unpacked.replace(target)
+        except OSError:
+            if not target.is_dir():  # else another process was first
+                raise
+    return target
+
+
+def count_pedestrians(folder: Path) -> tuple[int, int]:
+    """Count the pictures in PNGImages and the pedestrians in PedMasks.
+
+    Raises:
+        AnnotationError: a mask cannot be read.
+    """
+    images = len(list((folder / "PNGImages").glob("*.png")))
+    masks = sorted((folder / "PedMasks").glob("*_mask.png"))
+    return images, sum(np.count_nonzero(np.unique(read_instance_ids(mask))) for mask in masks)
+
+
+def _check_counts(folder: Path, num_images: int, num_pedestrians: int) -> None:
+    images, pedestrians = count_pedestrians(folder)
+    if (images, pedestrians) != (num_images, num_pedestrians):
+        raise PennFudanError(
+            f"{folder} has {images} images and {pedestrians} pedestrians instead of {num_images} "
+            f"and {num_pedestrians}; delete the folder to have it unpacked again"
+        )
+
+
+def _download(cache: Path, url: str, known_hash: str) -> Path:
+    archive = cache / ZIP_NAME
+    other = archive.is_file() and not pooch.hashes.hash_matches(str(archive), known_hash)
+    try:
+        downloader = pooch.HTTPDownloader(
+            progressbar=True, chunk_size=2**16, timeout=TIMEOUT_SECONDS
+        )
+        return Path(
+            pooch.retrieve(url, known_hash, fname=ZIP_NAME, path=cache, downloader=downloader)
+        )
+    except (OSError, ValueError) as error:  # every error of requests is an OSError
+        found = f" ({archive} is there, but its checksum is not {known_hash})" if other else ""
+        raise PennFudanError(
+            f"Penn-Fudan cannot be downloaded from {url}: {error}{found}. Choose the `laptop` "
+            f"preset, which needs no download, or put the file {ZIP_NAME} by hand into {cache}"
+        ) from error
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack plain files that stay inside the folder; refuse everything else before writing."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            members = [member for member in packed.infolist() if not member.is_dir()]
+            if sum(member.file_size for member in members) > LARGEST_UNPACKED:
+                raise PennFudanError(
+                    f"{archive} would unpack to more than {LARGEST_UNPACKED} bytes"
+                )
+            for member in members:
+                _check_member(member, archive)
+            for member in members:
+                path = folder / member.filename
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with packed.open(member) as source, path.open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise PennFudanError(f"{archive} is no intact ZIP archive: {error}") from error
+
+
+def _check_member(member: zipfile.ZipInfo, archive: Path) -> None:
+    name = member.filename
+    link = (member.external_attr >> 16) & 0o170000 == 0o120000
+    for kind in (PurePosixPath(name), PureWindowsPath(name)):
+        if link or kind.is_absolute() or kind.drive or ".." in kind.parts:
+            raise PennFudanError(f"{archive} holds {name!r}, which would leave its folder")

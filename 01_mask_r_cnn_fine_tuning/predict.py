@@ -1,0 +1,174 @@
+"""Find objects in photos with a trained model: draw them, and list them as JSON.
+
+Examples:
+    python predict.py photo.jpg --checkpoint runs/street/best.pt
+    python predict.py "photos/*.jpg" --checkpoint runs/street/best.pt --json found.json --out drawn
+
+The JSON is a list with one entry a photo: {"file", "width", "height", "detections": [{"label",
+"class_name", "score", "box_xyxy" in pixels, "segmentation": the mask as COCO's RLE}]}.
+
+Exit code: 0 done, 1 some photos could not be read, 2 bad usage or no photo at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from evaluation import MASK_THRESHOLD, encode_mask
+from image_files import IMAGE_SUFFIXES, read_image
+from training_run import load_detector
+from visualization import draw_detections
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("source", help="a photo, a folder of photos, or a pattern in quotes")
+    add("--checkpoint", type=Path, required=True, help="best.pt of a training run")
+    add("--out", type=Path, help="folder for the drawn photos")
+    add("--json", type=Path, help="file for the list; without --json and --out it is printed")
+    add("--score-threshold", type=float, default=0.5, help="leave out what scores less (0.5)")
+    parsed = parser.parse_args(arguments)
+    if not 0 <= parsed.score_threshold <= 1:
+        parser.error(f"--score-threshold is {parsed.score_threshold}; allowed are 0 to 1")
+    return parsed
+
+
+def find_photos(source: str) -> list[Path]:
+    """List the photos of a file, folder or pattern, sorted.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = Path(source)
+    if path.is_dir():
+        photos = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+    elif path.exists():
+        photos = [path]
+    else:
+        photos = [Path(match) for match in glob.glob(source, recursive=True)]  # noqa: PTH207
+    if not photos:
+        raise ValueError(f"{source} is no photo, no folder with photos and no pattern of photos")
+    return sorted(photos)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, image: np.ndarray, score_threshold: float = 0.5) -> dict[str, Tensor]:
+    """Run a detector on one picture.
+
+    Args:
+        model: a torchvision detector in evaluation mode.
+        image: uint8 (H, W, 3), RGB.
+        score_threshold: leave out what scores less.
+
+    Returns:
+        `boxes` (N, 4) XYXY in pixels, `labels` (N,), `scores` (N,) from high to low and, from
+        Mask R-CNN, `masks` bool (N, H, W), all on the CPU.
+    """
+    device = next(model.parameters()).device
+    pixels = torch.from_numpy(image).permute(2, 0, 1).to(device).float() / 255  # (3, H, W)
+    result = model([pixels])[0]
+    keep = result["scores"] >= score_threshold
+    found = {name: value[keep].cpu() for name, value in result.items()}
+    if "masks" in found:
+        found["masks"] = found["masks"][:, 0] > MASK_THRESHOLD  # (N, H, W)
+    return found
+
+
+def to_json(
+    photo: Path, image: np.ndarray, found: dict[str, Tensor], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Return what was found in a photo as plain values."""
+    detections = []
+    for k, label in enumerate(found["labels"].tolist()):
+        entry = {"label": label, "class_name": class_names[label - 1]}
+        entry |= {"score": float(found["scores"][k]), "box_xyxy": found["boxes"][k].tolist()}
+        if "masks" in found:
+            entry["segmentation"] = encode_mask(found["masks"][k].numpy())
+        detections.append(entry)
+    height, width = image.shape[:2]
+    return {"file": str(photo), "width": width, "height": height, "detections": detections}
+
+
+def draw(
+    path: Path, image: np.ndarray, found: dict[str, Tensor], class_names: Sequence[str]
+) -> None:
+    """Write the photo with its boxes and masks as a PNG."""
+    figure = Figure(figsize=(10, 10 * image.shape[0] / image.shape[1]))  # needs no screen
+    draw_detections(
+        figure.subplots(),
+        image,
+        found["boxes"].numpy(),
+        found["labels"].numpy(),
+        found["scores"].numpy(),
+        found["masks"].numpy() if "masks" in found else None,
+        class_names=("background", *class_names),
+    )
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Handle every photo and return the number of those that failed.
+
+    Raises:
+        ValueError: no photo, or no usable checkpoint.
+    """
+    photos = find_photos(arguments.source)
+    model, class_names, _ = load_detector(arguments.checkpoint)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    entries, failed = [], 0
+    for photo in tqdm(photos, "predicting", disable=len(photos) == 1):
+        try:
+            image = read_image(photo)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        found = predict(model, image, arguments.score_threshold)
+        entries.append(to_json(photo, image, found, class_names))
+        if arguments.out:
+            draw(arguments.out / f"{photo.name}.png", image, found, class_names)
+    _write(arguments, json.dumps(entries, indent=2))
+    return failed
+
+
+def _write(arguments: argparse.Namespace, text: str) -> None:
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        part = arguments.json.with_name(f"{arguments.json.name}.{os.getpid()}.part")
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(arguments.json)
+    elif not arguments.out:
+        print(text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parsed = parse_arguments(arguments)
+    try:
+        return 1 if run(parsed) else 0
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The data of a training run by name: drawn street scenes, Penn-Fudan, or a folder of your own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from annotations import list_splits
+from augmentation import evaluation_transforms, training_transforms
+from dataset import DetectionDataset, PedestrianDataset, train_validation_split
+from penn_fudan import PennFudanError, fetch_penn_fudan
+from presets import Settings
+from street_scenes import write_dataset
+
+STREET_FOLDER = Path(__file__).parent / "data" / "street"
+# Seeds far apart: no scene is in two of the three.
+FIRST_TRAINING_SEED, FIRST_VALIDATION_SEED, FIRST_TEST_SEED = 100_000, 10_000, 0
+NUM_VALIDATION_SCENES, NUM_TEST_SCENES = 40, 100
+VALIDATION_SPLITS = ("val", "valid", "validation", "test")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Datasets of (image, target) and the names of their labels 1, 2, ...
+
+    `validation` chooses the best checkpoint; the final metrics are measured on `test`, which is
+    the same data where there is no third part.
+    """
+
+    train: Any
+    validation: Any
+    test: Any
+    class_names: tuple[str, ...]
+
+
+def load_training_data(
+    settings: Settings, street_folder: Path = STREET_FOLDER, progress: bool = True
+) -> TrainingData:
+    """Return the datasets of `settings.data`, with the settings' augmentation in the first.
+
+    Street scenes that do not lie in `street_folder` yet are drawn there, with a progress bar on
+    stderr if `progress`.
+
+    Raises:
+        PennFudanError: the download fails.
+        AnnotationError: the data at a path cannot be trained on.
+    """
+    augmented = training_transforms(flip=settings.flip, photometric=settings.photometric)
+    plain = evaluation_transforms()
+    if settings.data == "street":
+        return _street(settings, street_folder, augmented, plain, progress)
+    if settings.data == "penn_fudan":
+        whole = _penn_fudan()
+    else:
+        path = Path(settings.data)
+        named = _named_splits(path)
+        if named is not None:
+            return _from_splits(path, named, settings, augmented, plain)
+        whole = _read(path, settings)
+    train, validation = train_validation_split(whole, 0.3, settings.seed, augmented, plain)
+    return TrainingData(train, validation, validation, whole.class_names)
+
+
+def _street(
+    settings: Settings, folder: Path, augmented: Any, plain: Any, progress: bool
+) -> TrainingData:
+    parts = {
+        "train": (FIRST_TRAINING_SEED, settings.num_scenes, augmented),
+        "validation": (FIRST_VALIDATION_SEED, NUM_VALIDATION_SCENES, plain),
+        "test": (FIRST_TEST_SEED, NUM_TEST_SCENES, plain),
+    }
+    datasets = {}
+    for name, (first, count, transforms) in parts.items():
+        part = draw_once(folder / f"{name}_{count}", first, count, progress)
+        if settings.task == "masks":
+            datasets[name] = PedestrianDataset(part, transforms)
+        else:
+            datasets[name] = DetectionDataset.from_path(part, transforms, masks=False)
+    return TrainingData(**datasets, class_names=datasets["train"].class_names)
+
+
+def draw_once(folder: Path, first_seed: int, count: int, progress: bool = True) -> Path:
+    """Draw `count` scenes into a folder, unless they lie there already."""
+    if not (folder / "annotations.json").is_file():  # written last
+        write_dataset(folder, range(first_seed, first_seed + count), progress=progress)
+    return folder
+
+
+def _penn_fudan() -> PedestrianDataset:
+    try:
+        return PedestrianDataset(fetch_penn_fudan())
+    except PennFudanError as error:
+        raise PennFudanError(f"{error}. Without a network use --preset laptop") from error
+
+
+def _read(path: Path, settings: Settings, split: str | None = None) -> Any:
+    if (path / "PedMasks").is_dir() and settings.task == "masks":
+        return PedestrianDataset(path)
+    masks = settings.task == "masks"
+    return DetectionDataset.from_path(path, split=split, masks=masks, crowd="drop")
+
+
+def _named_splits(path: Path) -> tuple[str, str] | None:
+    splits = list_splits(path) if path.is_dir() else ()
+    validation = next((name for name in VALIDATION_SPLITS if name in splits), None)
+    return ("train", validation) if "train" in splits and validation else None
+
+
+def _from_splits(
+    path: Path, names: tuple[str, str], settings: Settings, augmented: Any, plain: Any
+) -> TrainingData:
+    train, validation = (_read(path, settings, name) for name in names)
+    train.transforms, validation.transforms = augmented, plain
+    return TrainingData(train, validation, validation, train.class_names)

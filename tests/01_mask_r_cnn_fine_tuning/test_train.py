@@ -1,0 +1,279 @@
+"""Whole runs: training, resuming, killing, several processes, predicting."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from checkpoint import CheckpointError, load_checkpoint
+from presets import PRESETS, Settings, choose_preset, make_settings
+from training_data import TrainingData, load_training_data
+from training_run import TrainingRun, build_model, load_detector, make_optimizer
+
+FOLDER = Path(train.__file__).parent
+
+
+def tiny(folder, **changes) -> Settings:
+    values = {"data": str(folder), "pretrained": False, "image_size": (72, 96), "batch_size": 2}
+    values |= {"epochs": 2, "num_workers": 0, "learning_rate": 1e-3}
+    return make_settings("laptop", **(values | changes))
+
+
+def results_of(run: TrainingRun) -> tuple:
+    return run.history, run.epochs, run.test()
+
+
+def test_interrupted_run_ends_as_the_uninterrupted(scenes, tmp_path):
+    settings = tiny(scenes)
+    data = load_training_data(settings)
+    expected = results_of(_fitted(TrainingRun(settings, data, tmp_path / "a", progress=False)))
+    assert len(expected[0]) == 2 * (len(data.train) // 2)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop_at(step):
+        def after_step(run):
+            if len(run.history) == step:
+                raise StoppedError
+
+        return after_step
+
+    for step in (1, 2, 4):
+        run = TrainingRun(settings, data, tmp_path / "b", progress=False)
+        assert run.resume() == (step > 1)
+        with pytest.raises(StoppedError):
+            run.fit(checkpoint_every=1, after_step=stop_at(step))
+        torch.rand(7)  # whatever happens in between must not matter
+    run = TrainingRun(settings, data, tmp_path / "b", progress=False)
+    assert run.resume()
+    assert results_of(_fitted(run)) == expected
+
+
+def _fitted(run: TrainingRun) -> TrainingRun:
+    run.fit()
+    return run
+
+
+def test_resume_refuses_other_settings(scenes, tmp_path):
+    settings = tiny(scenes, epochs=1)
+    data = load_training_data(settings)
+    _fitted(TrainingRun(settings, data, tmp_path, progress=False))
+    other = TrainingRun(replace(settings, learning_rate=0.5), data, tmp_path, progress=False)
+    with pytest.raises(
+        CheckpointError, match=r"last\.pt was made with learning_rate = 0\.001, not"
+    ):
+        other.resume()
+    same = TrainingRun(replace(settings, num_workers=1), data, tmp_path, progress=False)
+    assert same.resume()
+    assert same.fit()[0]["epoch"] == 0
+
+
+def test_run_without_folder_keeps_nothing_and_cannot_resume(scenes):
+    settings = tiny(scenes, epochs=1)
+    run = TrainingRun(settings, load_training_data(settings), progress=False)
+    _fitted(run)
+    assert set(run.test()) == {"bbox", "segm", "per_class"}
+    with pytest.raises(RuntimeError, match="give TrainingRun a folder"):
+        run.resume()
+
+
+def test_saved_detector_predicts_the_same(scenes, tmp_path):
+    settings = tiny(scenes, epochs=1)
+    data = load_training_data(settings)
+    run = _fitted(TrainingRun(settings, data, tmp_path, progress=False))
+    model, class_names, stored = load_detector(tmp_path / "best.pt")
+    assert (class_names, stored) == (("pedestrian",), settings)
+    image = data.test[0][0]
+    with torch.no_grad():
+        one, other = run.model.eval()([image])[0], model([image])[0]
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_foreign_checkpoint_is_refused(tmp_path):
+    from checkpoint import save_checkpoint
+
+    path = save_checkpoint(tmp_path / "x.pt", torch.nn.Linear(1, 1), settings={"class_names": []})
+    assert load_checkpoint(path)
+    path = save_checkpoint(tmp_path / "x.pt", torch.nn.Linear(1, 1), settings={"a": 1})
+    with pytest.raises(CheckpointError, match="checkpoint of another program"):
+        load_detector(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "pixels"}, "task is 'pixels'; allowed are masks, boxes"),
+        ({"epochs": 0}, "epochs is 0; at least 1 is allowed"),
+        ({"batch_size": 0}, "batch_size is 0; at least 1"),
+        ({"num_scenes": -1}, "num_scenes is -1; at least 1"),
+        ({"learning_rate": 0.0}, r"learning_rate is 0.0; it must be above 0"),
+    ],
+)
+def test_bad_settings(change, message):
+    with pytest.raises(ValueError, match=message):
+        make_settings("laptop", **change)
+
+
+def test_presets(monkeypatch):
+    with pytest.raises(ValueError, match="preset is 'huge'; allowed are laptop, full"):
+        make_settings("huge")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_preset() == "full"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_preset() == "laptop"
+    assert make_settings() == PRESETS["laptop"]
+
+
+def test_unknown_optimizer():
+    with pytest.raises(ValueError, match="optimizer is 'lamb'; allowed are adamw and sgd"):
+        make_optimizer(torch.nn.Linear(1, 1), make_settings("laptop", optimizer="lamb"))
+
+
+def command(*arguments: str | Path, script: str = "train.py") -> list[str]:
+    return [sys.executable, str(FOLDER / script), *map(str, arguments)]
+
+
+def tiny_command(scenes: Path, out: Path, *more: str) -> list[str]:
+    return command(
+        *("--data", scenes, "--out", out, "--preset", "laptop", "--from-scratch"),
+        *("--image-size", 72, 96, "--batch-size", 2, "--epochs", 2, "--workers", 0),
+        *("--checkpoint-every", 1, *more),
+    )
+
+
+def metrics_of(out: Path) -> dict:
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics.pop("seconds") > 0
+    return metrics
+
+
+@pytest.mark.slow
+def test_killed_runs_end_with_the_metrics_of_the_uninterrupted(scenes, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(tiny_command(scenes, whole), check=True, capture_output=True)
+    assert {p.name for p in whole.iterdir()} == {
+        "best.pt", "last.pt", "losses.png", "metrics.json",
+    }  # fmt: skip
+    moments = random.Random(7)
+    for kill in range(2):
+        process = subprocess.Popen(
+            tiny_command(scenes, killed, "--resume"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _wait_for(killed / "last.pt", newer_than=kill)
+        time.sleep(moments.uniform(0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        load_checkpoint(killed / "last.pt")
+    done = subprocess.run(tiny_command(scenes, killed, "--resume"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert metrics_of(killed) == metrics_of(whole)
+    assert (
+        load_checkpoint(killed / "last.pt")["progress"]
+        == (load_checkpoint(whole / "last.pt")["progress"])
+    )
+
+
+def _wait_for(path: Path, newer_than: int) -> None:
+    """Wait until the file is there and, on later rounds, written again."""
+    start = path.stat().st_mtime_ns if newer_than and path.exists() else 0
+    for _ in range(1200):
+        if path.exists() and path.stat().st_mtime_ns > start:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} was not written")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(scenes, tmp_path):
+    """DDP's step is that of the mean loss over both halves of the batch; compute that by hand."""
+    settings = tiny(scenes, epochs=1, task="boxes", optimizer="sgd")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments = tiny_command(scenes, tmp_path, "--task", "boxes")[1:]
+    # SGD's steps follow the gradient; AdamW's first ones follow its sign, rounding errors and all
+    arguments += ["--epochs", "1", "--learning-rate", "0.001", "--optimizer", "sgd"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    subprocess.run(
+        [*launcher, "--master-port", str(port), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    found = load_checkpoint(tmp_path / "last.pt")
+    losses, model = by_hand(settings, load_training_data(settings))
+    assert len(losses) == 3
+    assert [one["loss"] for one in found["progress"]["history"]] == pytest.approx(losses, rel=1e-4)
+    for name, expected in model.state_dict().items():
+        torch.testing.assert_close(found["model"][name], expected, rtol=1e-4, atol=1e-5)
+    assert set(metrics_of(tmp_path)) == {"bbox", "per_class"}
+
+
+def by_hand(settings: Settings, data: TrainingData) -> tuple[list[float], torch.nn.Module]:
+    """Train in one process: each half's loss drawn with its rank's seed, gradients averaged."""
+    from engine import mix_seed, warmup_cosine
+    from seeded_loading import SeededBatches, training_loader
+
+    torch.manual_seed(mix_seed(settings.seed))
+    model = build_model(settings, len(data.class_names) + 1).train()
+    optimizer = make_optimizer(model, settings)
+    batches = [SeededBatches(len(data.train), 2, settings.seed, rank, 2) for rank in range(2)]
+    steps = len(batches[0])
+    schedule = warmup_cosine(
+        optimizer, steps, min(round(settings.warmup_fraction * steps), steps - 1)
+    )
+    losses = []
+    loaders = [training_loader(data.train, one, 0) for one in batches]
+    for step, halves in enumerate(zip(*loaders, strict=True)):
+        optimizer.zero_grad()
+        losses.append(0.0)
+        for rank, (images, targets) in enumerate(halves):
+            torch.manual_seed(mix_seed(settings.seed, 0, step, rank))
+            loss = sum(model(images, targets).values())
+            (loss / 2).backward()
+            losses[-1] += loss.item() / 2
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
+        optimizer.step()
+        schedule.step()
+    return losses, model
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "error: epochs is 0"),
+        (["--data", "/nowhere/at/all"], "error: /nowhere/at/all"),
+        (["--batch-size", "50"], "error: batch_size is 50; allowed are 1 to"),
+    ],
+)
+def test_command_says_what_is_wrong(scenes, tmp_path, capsys, arguments, message):
+    base = ["--data", str(scenes), "--out", str(tmp_path / "out"), "--preset", "laptop"]
+    base += ["--from-scratch", "--image-size", "72", "96"]
+    assert train.main([*base, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_command_refuses_unknown_choices(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        train.main(["--out", "x", "--task", "pixels"])
+    assert exit_info.value.code == 2
+    assert "invalid choice: 'pixels'" in capsys.readouterr().err
+
+
+def test_penn_fudan_without_network_names_the_other_preset(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DETECTION_SEGMENTATION_CACHE", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    assert train.main(["--preset", "full", "--out", str(tmp_path / "out")]) == 2
+    assert "use --preset laptop" in capsys.readouterr().err
