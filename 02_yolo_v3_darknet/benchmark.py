@@ -34,9 +34,9 @@ from tqdm import tqdm
 
 import benchmark_pipelines
 import darknet_library
+from atomic import replacing
 from benchmark_checks import check_equal_work, loading_seconds, write_random_weights
 from benchmark_pipelines import VARIANTS, Pipeline, Work, build, find
-from detection_job import replacing
 from detector import FOLDER, MODELS
 from download import DownloadError, fetch, sample_photos
 from optimize import has_bfloat16_instructions

@@ -11,7 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from detection_job import Job, StoppedError, replacing
+from atomic import replacing
+from detection_job import Job, StoppedError
 from detector import MODELS, Detection, Detector
 from optimize import DTYPES, has_bfloat16_instructions
 from photos import PhotoError, expand_source, is_video

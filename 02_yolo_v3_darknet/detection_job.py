@@ -1,11 +1,8 @@
 """What one run of `detect.py` does: read, detect, draw, save, and remember what failed."""
 
 import argparse
-import contextlib
 import itertools
-import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +12,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from atomic import replacing
 from detector import Detection, Detector
 from photos import PhotoError, read_photo
 from video import VideoSink, VideoSource
@@ -199,17 +197,3 @@ def show(image: np.ndarray, wait_ms: int) -> None:
         raise RuntimeError("--show needs a screen; use --out to save instead") from error
     if key & 0xFF == ord("q"):
         raise StoppedError
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator:
-    """A binary file that takes the place of `path` when the block ends without an error."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

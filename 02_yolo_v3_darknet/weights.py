@@ -17,7 +17,6 @@ Source: the behaviour of Darknet (https://pjreddie.com/darknet), against which t
 import dataclasses
 import os
 import struct
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import torch
 from torch import Tensor, nn
 
+from atomic import replacing
 from darknet_cfg import Convolutional, DarknetFileError
 
 if TYPE_CHECKING:
@@ -216,17 +216,9 @@ def save_weights(model: "Darknet", path: str | Path, layers: int | None = None) 
     """
     if layers is not None and not 1 <= layers <= len(model.layers):
         raise ValueError(f"layers must be from 1 to {len(model.layers)}, got {layers}")
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(model.header.to_bytes())
-            for layer in model.layers[:layers]:
-                if isinstance(layer.block, Convolutional):
-                    for _, tensor in layer_tensors(model.stages[layer.index]):
-                        file.write(tensor.detach().float().cpu().contiguous().numpy().data)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(Path(path)) as file:
+        file.write(model.header.to_bytes())
+        for layer in model.layers[:layers]:
+            if isinstance(layer.block, Convolutional):
+                for _, tensor in layer_tensors(model.stages[layer.index]):
+                    file.write(tensor.detach().float().cpu().contiguous().numpy().data)
