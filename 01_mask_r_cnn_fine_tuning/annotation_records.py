@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from photos import PhotoError
+
 ON_INVALID = ("refuse", "drop")
 PROBLEMS_SHOWN = 10
 # Annotation tools round: up to one pixel over the border is cut off, more is reported.
@@ -32,7 +34,7 @@ NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?
 
 
 class AnnotationError(ValueError):
-    """Say which annotation, picture or folder cannot be used, and why."""
+    """Say which annotation or folder cannot be used, and why."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,10 @@ class Collector:
 
     @contextmanager
     def reporting(self, source: str, annotations: int = 1) -> Iterator[None]:
-        """Turn an AnnotationError raised inside into a problem at `source`."""
+        """Turn an AnnotationError or PhotoError raised inside into a problem at `source`."""
         try:
             yield
-        except AnnotationError as error:
+        except (AnnotationError, PhotoError) as error:
             self.problems.append(Problem(source, str(error), annotations))
 
     def finish(

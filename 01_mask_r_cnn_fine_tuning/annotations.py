@@ -16,7 +16,7 @@ from annotation_records import (
     ObjectRecord,
     Problem,
 )
-from image_files import IMAGE_SUFFIXES
+from photos import PHOTO_SUFFIXES
 from read_coco import read_coco
 from read_voc import LIST_FOLDERS, find_xml, read_voc
 from read_yolo import read_yolo
@@ -107,7 +107,7 @@ def _coco_file(folder: Path, split: str | None) -> Path | None:
 def _looks_like_yolo(folder: Path) -> bool:
     if (folder / "labels").is_dir() or any(one.is_dir() for one in folder.glob("*/labels")):
         return True
-    pictures = {p.stem for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES}
+    pictures = {p.stem for p in folder.glob("*") if p.suffix.lower() in PHOTO_SUFFIXES}
     return any(path.stem in pictures for path in folder.glob("*.txt"))
 
 

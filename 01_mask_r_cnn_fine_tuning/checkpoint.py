@@ -8,7 +8,6 @@ never half of either. Only tensors and plain values are stored: reading one runs
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
+
+from atomic import replacing
 
 FORMAT = 1
 KEYS = ("format", "model", "states", "random", "progress", "settings")
@@ -60,15 +61,8 @@ def save_checkpoint(
         "progress": dict(progress or {}),
         "settings": dict(settings or {}),
     }
-    part = path.with_name(f"{path.name}.part")  # one of a killed run is written over
-    try:
-        with part.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())  # the data is on the disk before the name points at it
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path, durable=True) as file:
+        torch.save(content, file)
     return path
 
 

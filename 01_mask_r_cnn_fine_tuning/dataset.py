@@ -30,8 +30,9 @@ from torchvision import tv_tensors
 from annotation_records import AnnotationError, AnnotationSet, ImageRecord, ObjectRecord
 from annotations import read_annotations, read_coco
 from coco_masks import decode_masks
-from image_files import IMAGE_SUFFIXES, image_size, read_image, read_instance_ids
 from mask_boxes import masks_to_boxes_xyxy
+from mask_files import read_instance_ids
+from photos import PHOTO_SUFFIXES, photo_size, read_photo
 
 Target = dict[str, Any]
 Transforms = Callable[[tv_tensors.Image, Target], tuple[Any, Target]]
@@ -84,6 +85,7 @@ class PedestrianDataset(_DetectionItems):
     Raises:
         AnnotationError: a folder, a mask or a picture is missing, two pictures share one name, or
             a mask has not the size of its picture.
+        PhotoError: a picture or mask cannot be read, here or when its item is asked for.
     """
 
     def __init__(self, folder: str | Path, transforms: Transforms | None = None) -> None:
@@ -99,7 +101,7 @@ class PedestrianDataset(_DetectionItems):
 
     def _load(self, item: tuple[int, Path, Path]) -> tuple[tv_tensors.Image, Target]:
         image_id, image_path, mask_path = item
-        image = read_image(image_path)
+        image = read_photo(image_path)
         ids = read_instance_ids(mask_path)  # (H, W)
         if ids.shape != image.shape[:2]:
             raise AnnotationError(f"{mask_path} has not the size of {image_path}")
@@ -171,7 +173,7 @@ class DetectionDataset(_DetectionItems):
         return self._items[index].path
 
     def _load(self, item: ImageRecord) -> tuple[tv_tensors.Image, Target]:
-        image = read_image(item.path, (item.width, item.height))
+        image = read_photo(item.path, (item.width, item.height))
         objects = [one for one in item.objects if self.crowd == "keep" or not one.iscrowd]
         masks = decode_masks(objects, item.width, item.height) if self.has_masks else None
         return _item(image, *_columns(objects), item.image_id, masks)
@@ -243,17 +245,17 @@ def _pair_by_stem(image_folder: Path, mask_folder: Path) -> list[tuple[Path, Pat
     for folder in (image_folder, mask_folder):
         if not folder.is_dir():
             raise AnnotationError(f"the folder {folder} does not exist")
-    images = [p for p in sorted(image_folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES]
+    images = [p for p in sorted(image_folder.iterdir()) if p.suffix.lower() in PHOTO_SUFFIXES]
     masks = {p.stem: p for p in sorted(mask_folder.iterdir()) if p.stem.endswith("_mask")}
     pairs = []
     for image in images:
         mask = masks.pop(f"{image.stem}_mask", None)
         if mask is None:
             raise AnnotationError(f"{image} has no mask {mask_folder / image.stem}_mask.png")
-        if image_size(image) != image_size(mask):
+        if photo_size(image) != photo_size(mask):
             raise AnnotationError(
-                f"{mask} is {image_size(mask)} pixels (width, height), "
-                f"but {image} is {image_size(image)}"
+                f"{mask} is {photo_size(mask)} pixels (width, height), "
+                f"but {image} is {photo_size(image)}"
             )
         pairs.append((image, mask))
     if masks:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 import pooch
 
-from image_files import read_instance_ids
+from mask_files import read_instance_ids
 
 URL = "https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip"
 KNOWN_HASH = "md5:5aaa3dee905cef73325923716e38fc6d"

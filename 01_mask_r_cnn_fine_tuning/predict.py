@@ -13,9 +13,7 @@ Exit code: 0 done, 1 some photos could not be read, 2 bad usage or no photo at a
 from __future__ import annotations
 
 import argparse
-import glob
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +25,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from atomic import replacing
 from evaluation import MASK_THRESHOLD, encode_mask
-from image_files import IMAGE_SUFFIXES, read_image
+from photos import PhotoError, expand_source, read_photo
 from training_run import load_detector
 from visualization import draw_detections
 
@@ -48,24 +47,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     if not 0 <= parsed.score_threshold <= 1:
         parser.error(f"--score-threshold is {parsed.score_threshold}; allowed are 0 to 1")
     return parsed
-
-
-def find_photos(source: str) -> list[Path]:
-    """List the photos of a file, folder or pattern, sorted.
-
-    Raises:
-        ValueError: there is none.
-    """
-    path = Path(source)
-    if path.is_dir():
-        photos = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-    elif path.exists():
-        photos = [path]
-    else:
-        photos = [Path(match) for match in glob.glob(source, recursive=True)]  # noqa: PTH207
-    if not photos:
-        raise ValueError(f"{source} is no photo, no folder with photos and no pattern of photos")
-    return sorted(photos)
 
 
 @torch.inference_mode()
@@ -127,9 +108,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Handle every photo and return the number of those that failed.
 
     Raises:
-        ValueError: no photo, or no usable checkpoint.
+        ValueError: no photo, or no usable checkpoint; its classes are `PhotoError` and
+            `CheckpointError`.
     """
-    photos = find_photos(arguments.source)
+    photos = expand_source(arguments.source)
     model, class_names, _ = load_detector(arguments.checkpoint)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if arguments.out:
@@ -137,8 +119,8 @@ def run(arguments: argparse.Namespace) -> int:
     entries, failed = [], 0
     for photo in tqdm(photos, "predicting", disable=len(photos) == 1):
         try:
-            image = read_image(photo)
-        except ValueError as error:
+            image = read_photo(photo)
+        except PhotoError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
             continue
@@ -153,9 +135,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _write(arguments: argparse.Namespace, text: str) -> None:
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        part = arguments.json.with_name(f"{arguments.json.name}.{os.getpid()}.part")
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(arguments.json)
+        with replacing(arguments.json) as file:
+            file.write(text.encode() + b"\n")
     elif not arguments.out:
         print(text)
 

@@ -26,7 +26,7 @@ from annotation_records import (
     whole_number,
 )
 from coco_masks import check_segmentation, mask_area
-from image_files import image_size
+from photos import photo_size
 
 NAMES_TRIED = 5
 
@@ -156,7 +156,7 @@ def _read_images(
                 for side in ("width", "height")
             )
             if check_images:
-                image_size(path, (width, height))
+                photo_size(path, (width, height))
             records[image_id] = ImageRecord(path, width, height, image_id)
     return records
 

@@ -25,7 +25,7 @@ from annotation_records import (
     number,
     shown,
 )
-from image_files import IMAGE_SUFFIXES, image_size
+from photos import PHOTO_SUFFIXES, photo_size
 
 XML_FOLDERS = ("Annotations", "annotations", ".")
 IMAGE_FOLDERS = ("JPEGImages", "images", ".")
@@ -194,14 +194,14 @@ def _read_picture(
         raise AnnotationError(f"size {width} x {height}; 1 to {LARGEST_IMAGE_SIDE} are allowed")
     image_path = _image_path(root, path, folder)
     if check_images:
-        image_size(image_path, (width, height))
+        photo_size(image_path, (width, height))
     return ImageRecord(image_path, width, height, image_id)
 
 
 def _image_path(root: Element, path: Path, folder: Path) -> Path:
     """Find the picture by the XML file's own name first: <filename> is often out of date."""
-    names = [path.stem + suffix for suffix in IMAGE_SUFFIXES]
-    names += [path.stem + suffix.upper() for suffix in IMAGE_SUFFIXES]
+    names = [path.stem + suffix for suffix in PHOTO_SUFFIXES]
+    names += [path.stem + suffix.upper() for suffix in PHOTO_SUFFIXES]
     names.append(_text(root.find("filename")).replace("\\", "/").rpartition("/")[2])
     for name in names:
         for place in IMAGE_FOLDERS:

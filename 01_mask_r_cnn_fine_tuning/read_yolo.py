@@ -23,7 +23,7 @@ from annotation_records import (
     shown,
 )
 from coco_masks import check_segmentation, mask_area
-from image_files import IMAGE_SUFFIXES, image_size
+from photos import PHOTO_SUFFIXES, photo_size
 
 CLASS_FILES = ("classes.txt", "*.names", "data.yaml", "*.yaml", "*.yml")
 # Text files that labelling and training tools leave beside the labels.
@@ -59,7 +59,7 @@ def read_yolo(
     if class_names is None:
         class_names = find_class_names(folder, label_folder)
     names = check_class_names(class_names, folder)
-    pictures = [p for p in sorted(image_folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+    pictures = [p for p in sorted(image_folder.rglob("*")) if p.suffix.lower() in PHOTO_SUFFIXES]
     left = {p for p in label_folder.rglob("*.txt") if p.name.lower() not in NOT_LABELS}
     images: list[ImageRecord] = []
     for image_id, picture in enumerate(pictures, start=1):
@@ -165,7 +165,7 @@ def _read_picture(
     """Return the one record of the picture, or none when it is reported."""
     collector.total += len(lines)
     with collector.reporting(str(picture), len(lines)):
-        width, height = image_size(picture)
+        width, height = photo_size(picture)
         objects = []
         for line_number, line in lines:
             source = f"{label_path}:{line_number}"

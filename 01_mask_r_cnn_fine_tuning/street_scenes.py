@@ -14,7 +14,6 @@ What counts as what:
 """
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +23,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from atomic import replacing
 from street_backdrop import GRASS, PAVEMENT, ROAD, VEGETATION
 from street_drawing import SUPERSAMPLING, Dice
 from street_ground import paint_backdrop
@@ -253,10 +253,8 @@ def _write_pictures(folder: Path, stem: str, scene: Scene) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    part.replace(path)
+    with replacing(path) as file:
+        file.write(data)
 
 
 def _coco_annotations(scene: Scene, image_id: int, first_id: int) -> list[dict]:

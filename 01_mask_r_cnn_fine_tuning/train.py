@@ -23,6 +23,7 @@ from typing import Any
 import matplotlib
 import torch
 
+from atomic import replacing
 from evaluation import format_metrics
 from model import BACKBONES
 from presets import PRESETS, TASKS, Settings, make_settings
@@ -101,7 +102,8 @@ def train(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any] |
     if rank:
         return None
     metrics = {**run.test(), "seconds": time.perf_counter() - start}
-    (arguments.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    with replacing(arguments.out / "metrics.json") as file:
+        file.write(json.dumps(metrics, indent=2).encode() + b"\n")
     plot_losses(run.history, arguments.out / "losses.png")
     return metrics
 

@@ -15,7 +15,8 @@ from atomic import replacing
 from detection_job import Job, StoppedError
 from detector import MODELS, Detection, Detector
 from optimize import DTYPES, has_bfloat16_instructions
-from photos import PhotoError, expand_source, is_video
+from photos import PHOTO_SUFFIXES, PhotoError, expand_source
+from video import VIDEO_SUFFIXES, is_video
 
 __all__ = ["Detection", "Detector", "main"]
 
@@ -104,7 +105,7 @@ def run_sources(job: Job, sources: list[str]) -> None:
             videos.append(int(source))
             continue
         try:
-            for path in expand_source(source):
+            for path in expand_source(source, PHOTO_SUFFIXES + VIDEO_SUFFIXES):
                 videos.append(str(path)) if is_video(path) else photos.append(path)
         except PhotoError as error:
             job.report_failure(error)

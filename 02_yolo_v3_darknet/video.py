@@ -8,7 +8,13 @@ import numpy as np
 
 from photos import PhotoError
 
+VIDEO_SUFFIXES = tuple(".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv .mjpeg".split())
 DEFAULT_FRAMES_PER_SECOND = 25.0  # for cameras and files that do not say
+
+
+def is_video(source: str | Path) -> bool:
+    """Whether a source is a video file, by its ending."""
+    return Path(source).suffix.lower() in VIDEO_SUFFIXES
 
 
 class VideoSource:

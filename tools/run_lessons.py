@@ -23,6 +23,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 
+from atomic import replacing
 from freshness import source_sha256
 from notebook_progress import Progress
 from small_figures import shrink_figures
@@ -137,12 +138,8 @@ def reduce_metadata(notebook: NotebookNode) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or nothing: a reader never meets a half-written one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(text, encoding="utf-8", newline="\n")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def notebook_text(notebook: NotebookNode) -> str:

@@ -18,8 +18,9 @@ from dataset import (
     collate,
     train_validation_split,
 )
-from image_files import image_size, read_image, read_instance_ids
 from mask_boxes import masks_to_boxes_xyxy
+from mask_files import read_instance_ids
+from photos import PhotoError, photo_size, read_photo
 
 FIELDS = ("boxes", "labels", "masks", "area", "iscrowd")
 EXIF_ORIENTATION = 0x0112
@@ -98,10 +99,10 @@ def test_every_kind_of_picture_becomes_rgb(mode, tmp_path):
     gray = np.tile(np.arange(0, 256, 8, np.uint8), (16, 1))  # (16, 32)
     path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
     if mode == "I;16":
-        Image.fromarray(gray.astype(np.uint16) * 256 + 77).save(path)
+        Image.fromarray(gray.astype(np.uint16) * 257 + 77).save(path)
     else:
         Image.fromarray(gray).convert(mode).save(path)
-    rgb = read_image(path)
+    rgb = read_photo(path)
     assert (rgb.shape, rgb.dtype) == ((16, 32, 3), np.uint8)
     expected = np.asarray(Image.fromarray(gray).convert("1" if mode == "1" else "L"))
     expected = expected.astype(np.uint8) * (255 if mode == "1" else 1)
@@ -112,7 +113,7 @@ def test_palette_colours_and_transparency(tmp_path):
     image = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), "P")
     image.putpalette([0, 0, 0, 10, 20, 30, 250, 240, 230])
     image.save(tmp_path / "x.png", transparency=b"\x00\x80\xff")
-    assert read_image(tmp_path / "x.png").tolist()[1] == [[250, 240, 230], [10, 20, 30]]
+    assert read_photo(tmp_path / "x.png").tolist()[1] == [[250, 240, 230], [10, 20, 30]]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "I;16", "RGB", "RGBA", "LA"])
@@ -138,17 +139,17 @@ def test_exif_orientation_is_obeyed_unless_the_size_says_otherwise(tmp_path):
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = 6  # turn a quarter clockwise to show
     Image.fromarray(pixels).save(tmp_path / "x.jpg", exif=exif, quality=95)
-    assert image_size(tmp_path / "x.jpg") == (16, 32)
-    upright = read_image(tmp_path / "x.jpg")
+    assert photo_size(tmp_path / "x.jpg") == (16, 32)
+    upright = read_photo(tmp_path / "x.jpg")
     assert upright.shape == (32, 16, 3)
     assert upright[:14].min() > 200
     assert upright[18:].max() < 60
-    stored = read_image(tmp_path / "x.jpg", (32, 16))
+    stored = read_photo(tmp_path / "x.jpg", (32, 16))
     assert stored[:, :14].min() > 200
-    with pytest.raises(AnnotationError, match="x.jpg is 16 x 32 pixels, but .* says 20 x 20"):
-        image_size(tmp_path / "x.jpg", (20, 20))
-    with pytest.raises(AnnotationError, match="x.jpg is 16 x 32 pixels, not 20 x 20"):
-        read_image(tmp_path / "x.jpg", (20, 20))
+    with pytest.raises(PhotoError, match="x.jpg: is 16 x 32 pixels, but .* says 20 x 20"):
+        photo_size(tmp_path / "x.jpg", (20, 20))
+    with pytest.raises(PhotoError, match="x.jpg: is 16 x 32 pixels, but .* says 20 x 20"):
+        read_photo(tmp_path / "x.jpg", (20, 20))
 
 
 def test_unreadable_pictures_are_named(tmp_path):
@@ -157,15 +158,17 @@ def test_unreadable_pictures_are_named(tmp_path):
     )
     raw = (tmp_path / "x.jpg").read_bytes()
     (tmp_path / "x.jpg").write_bytes(raw[: len(raw) // 2])
-    with pytest.raises(AnnotationError, match="x.jpg is damaged"):
-        read_image(tmp_path / "x.jpg")
-    with pytest.raises(AnnotationError, match="a mask must be stored without loss"):
+    with pytest.raises(PhotoError, match=r"x.jpg: cannot be read \("):
+        read_photo(tmp_path / "x.jpg")
+    with pytest.raises(PhotoError, match="a mask must be stored without loss"):
         read_instance_ids(tmp_path / "x.jpg")
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "f.tif")
-    with pytest.raises(AnnotationError, match="f.tif holds float values"):
-        read_image(tmp_path / "f.tif")
-    with pytest.raises(AnnotationError, match="none.png does not exist"):
-        read_image(tmp_path / "none.png")
+    with pytest.raises(PhotoError, match="f.tif: holds float values"):
+        read_photo(tmp_path / "f.tif")
+    with pytest.raises(PhotoError, match="none.png: there is no such file"):
+        read_photo(tmp_path / "none.png")
+    with pytest.raises(PhotoError, match="none.png: there is no such file"):
+        read_instance_ids(tmp_path / "none.png")
 
 
 def test_missing_and_mismatched_files_are_named(tmp_path):

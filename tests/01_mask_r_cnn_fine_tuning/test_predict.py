@@ -73,13 +73,13 @@ def test_pattern_and_an_unreadable_photo(photos, checkpoint, capsys):
     (photos / "c.png").write_bytes(b"no picture at all")
     assert run(f"{photos}/*.png", checkpoint) == 1
     captured = capsys.readouterr()
-    assert "c.png is no readable image" in captured.err
+    assert "c.png: this is not a photo" in captured.err
     assert [entry["file"] for entry in json.loads(captured.out)] == [str(photos / "b.png")]
 
 
 def test_no_photo(checkpoint, tmp_path, capsys):
     assert run(tmp_path / "*.jpg", checkpoint) == 2
-    assert "is no photo, no folder with photos" in capsys.readouterr().err
+    assert "*.jpg: no file fits this pattern" in capsys.readouterr().err
 
 
 def test_no_checkpoint(photos, tmp_path, capsys):

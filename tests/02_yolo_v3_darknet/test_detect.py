@@ -273,7 +273,7 @@ def test_empty_folder_and_pattern(model, photo, tmp_path, capsys):
     sources = [str(tmp_path / "nothing"), str(tmp_path / "*.gif"), str(photo)]
     assert detect.main([*sources, *model]) == 1
     captured = capsys.readouterr()
-    assert f"{sources[0]}: this folder holds no photo" in captured.err
+    assert f"{sources[0]}: this folder holds no file that ends in" in captured.err
     assert f"{sources[1]}: no file fits this pattern" in captured.err
     assert captured.out.startswith(f"{photo}: ")
 

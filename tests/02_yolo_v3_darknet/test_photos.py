@@ -10,7 +10,8 @@ from PIL import Image
 
 import photos
 from boxes import Letterbox
-from photos import PhotoError, expand_source, is_video, read_photo
+from photos import PHOTO_SUFFIXES, PhotoError, expand_source, photo_size, read_photo
+from video import VIDEO_SUFFIXES, is_video
 
 
 def gradient(width=40, height=30):
@@ -67,8 +68,22 @@ def test_sixteen_bit_gray(tmp_path):
     levels = np.linspace(0, 65535, 1200).reshape(30, 40).astype(np.uint16)
     Image.fromarray(levels).save(tmp_path / "a.png")
     photo = read_photo(tmp_path / "a.png")
-    assert np.abs(photo - (levels / 257)[:, :, None]).max() <= 1
+    assert np.abs(photo - (levels / 257)[:, :, None]).max() <= 0.5
     assert photo.max() == 255 and photo.min() == 0
+    exact = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(exact).save(tmp_path / "b.png")
+    assert np.array_equal(read_photo(tmp_path / "b.png")[:, :, 0], exact // 257)
+
+
+def test_dark_sixteen_bit_gray_stays_dark(tmp_path):
+    Image.fromarray(np.full((4, 5), 200, np.uint16)).save(tmp_path / "a.png")
+    assert read_photo(tmp_path / "a.png").max() == 1
+
+
+def test_levels_beyond_sixteen_bits_are_refused(tmp_path):
+    for level in (-1, 65536):
+        Image.fromarray(np.full((4, 5), level, np.int32)).save(tmp_path / "a.tif")
+        refused(tmp_path / "a.tif", f"holds levels from {level} to {level}; 0 to 65535 are allowed")
 
 
 def test_sixteen_bit_rgb(tmp_path):
@@ -89,7 +104,7 @@ def test_sixteen_bit_rgb(tmp_path):
 
 def test_float_tiff(tmp_path):
     Image.fromarray(np.full((4, 5), 77.0, np.float32)).save(tmp_path / "a.tif")
-    assert read_photo(tmp_path / "a.tif").tolist() == np.full((4, 5, 3), 77).tolist()
+    refused(tmp_path / "a.tif", "holds float values; levels of 8 or 16 bits are allowed")
 
 
 def test_cmyk_jpeg(tmp_path):
@@ -127,6 +142,25 @@ def test_rotated_jpeg(tmp_path):
     turned, plain = read_photo(tmp_path / "turned.jpg"), read_photo(tmp_path / "plain.jpg")
     assert turned.shape == (40, 30, 3)
     assert np.array_equal(turned, np.rot90(plain, -1))
+    assert photo_size(tmp_path / "turned.jpg") == (30, 40)
+    # an annotation of the stored size was drawn on the stored pixels
+    assert photo_size(tmp_path / "turned.jpg", (40, 30)) == (40, 30)
+    assert np.array_equal(read_photo(tmp_path / "turned.jpg", (40, 30)), plain)
+    assert np.array_equal(read_photo(tmp_path / "turned.jpg", (30, 40)), turned)
+
+
+def test_another_size_than_the_annotation_says(tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "a.png")
+    message = "a.png: is 40 x 30 pixels, but its annotation says 30 x 40"
+    for read in (read_photo, photo_size):
+        with pytest.raises(PhotoError, match=message):
+            read(tmp_path / "a.png", (30, 40))
+
+
+def test_damaged_exif_does_not_hide_a_photo(tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "a.png", exif=b"Exif\0\0no such thing")
+    assert np.array_equal(read_photo(tmp_path / "a.png"), gradient())
+    assert photo_size(tmp_path / "a.png") == (40, 30)
 
 
 def test_first_frame_of_an_animation(tmp_path):
@@ -222,7 +256,9 @@ def test_sources(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep/c.png").touch()
     (tmp_path / "odd[1].png").touch()
-    assert [path.name for path in expand_source(str(tmp_path))] == [
+    assert [path.name for path in expand_source(str(tmp_path))] == ["a.png", "b.JPG", "odd[1].png"]
+    both = PHOTO_SUFFIXES + VIDEO_SUFFIXES
+    assert [path.name for path in expand_source(str(tmp_path), both)] == [
         "a.png", "b.JPG", "film.mp4", "odd[1].png"
     ]  # fmt: skip
     assert expand_source(str(tmp_path / "*.txt")) == [tmp_path / "notes.txt"]
@@ -233,7 +269,7 @@ def test_sources(tmp_path):
 
 
 def test_sources_without_files(tmp_path):
-    with pytest.raises(PhotoError, match="this folder holds no photo or video"):
+    with pytest.raises(PhotoError, match="this folder holds no file that ends in .bmp, .gif"):
         expand_source(str(tmp_path))
     with pytest.raises(PhotoError, match=re.escape("*.jpg: no file fits this pattern")):
         expand_source(str(tmp_path / "*.jpg"))
