@@ -11,6 +11,41 @@ from download import DownloadError, fetch
 
 HERE = Path(__file__).resolve().parent
 
+# 64 x 64 pixels, 4 x 4 cells, 2 classes, 2 anchors; batch and subdivisions as for training.
+SMALL_CFG = """[net]
+batch=64
+subdivisions=16
+width=64
+height=64
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=4
+pad=1
+activation=leaky
+[convolutional]
+batch_normalize=1
+filters=16
+size=3
+stride=4
+pad=1
+activation=leaky
+[convolutional]
+filters=14
+size=1
+stride=1
+pad=1
+activation=linear
+[yolo]
+mask=0,1
+anchors=10,14, 30,20
+classes=2
+num=2
+"""
+OUTPUT_GAIN = 4  # large, varied outputs: the network finds much everywhere
+
 
 def _load_recorder():
     spec = importlib.util.spec_from_file_location("record_darknet", HERE / "record_darknet.py")
@@ -80,6 +115,21 @@ def _randomize(model: Darknet, seed: int = 0) -> Darknet:
 def randomize():
     """Fill a network with seeded random weights and sensible batch norm statistics."""
     return _randomize
+
+
+@pytest.fixture
+def small_detector(tmp_path_factory):
+    """Paths cfg, weights and names of a small network that finds much, the same each time."""
+    folder = tmp_path_factory.mktemp("small_detector")
+    files = {key: folder / f"my.{key}" for key in ("cfg", "weights", "names")}
+    files["cfg"].write_text(SMALL_CFG)
+    files["names"].write_text("cat\nhot dog\n")
+    network = _randomize(Darknet(files["cfg"]))
+    with torch.no_grad():
+        network.stages[2].conv.weight.mul_(OUTPUT_GAIN)
+        network.stages[2].conv.bias.zero_()
+    network.save_weights(files["weights"])
+    return files
 
 
 def _relative_difference(ours: torch.Tensor, reference) -> float:

@@ -22,50 +22,6 @@ from download import DownloadError
 
 LESSON = Path(benchmark.__file__).parent
 SIZE = 64
-TINY_CFG = """[net]
-batch=64
-subdivisions=16
-width=64
-height=64
-channels=3
-
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=2
-pad=1
-activation=leaky
-
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-activation=leaky
-
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-activation=leaky
-
-[convolutional]
-size=1
-stride=1
-pad=1
-filters=14
-activation=linear
-
-[yolo]
-mask=0,1
-anchors=10,14, 30,20
-classes=2
-num=2
-"""
 RECORD_KEYS = [
     "variant",
     "model",
@@ -86,31 +42,12 @@ needs_darknet = pytest.mark.skipif(
 )
 
 
-def busy_weights(cfg, path):
-    """Random weights that detect a handful of objects everywhere: large, varied outputs."""
-    network = Darknet(cfg)
-    random = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for stage in network.stages:
-            if hasattr(stage, "conv"):
-                gain = 2 / stage.conv.weight[0].numel()
-                stage.conv.weight.normal_(0, gain**0.5, generator=random)
-        network.stages[3].conv.weight.mul_(4)
-        network.stages[3].conv.bias.fill_(0)
-        network.stages[3].conv.bias.view(2, 7)[:, 2:4] = 0.5
-    network.save_weights(path)
-
-
 @pytest.fixture
-def work(tmp_path):
-    cfg, weights = tmp_path / "net.cfg", tmp_path / "net.weights"
-    names, photo = tmp_path / "net.names", tmp_path / "photo.png"
-    cfg.write_text(TINY_CFG)
-    names.write_text("cat\ndog\n")
-    busy_weights(cfg, weights)
+def work(small_detector, tmp_path):
+    photo = tmp_path / "photo.png"
     pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((200, 120)).save(photo)
-    return Work(*map(str, (cfg, weights, names, photo)), size=SIZE, threads=1)
+    return Work(*map(str, (*small_detector.values(), photo)), size=SIZE, threads=1)
 
 
 @pytest.fixture
@@ -170,11 +107,11 @@ def test_darknet_library_prints_nothing(work, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_darknet_cfg_copy_keeps_all_but_four_settings():
-    text = darknet_library.for_detection(TINY_CFG, 320)
+def test_darknet_cfg_copy_keeps_all_but_four_settings(small_detector):
+    text = darknet_library.for_detection(small_detector["cfg"].read_text(), 320)
     head = text.split("[convolutional]")[0].split()
     assert head == "[net] batch=1 subdivisions=1 width=320 height=320 channels=3".split()
-    assert text.count("[convolutional]") == 4 and "anchors=10,14, 30,20" in text
+    assert text.count("[convolutional]") == 3 and "anchors=10,14, 30,20" in text
 
 
 def test_missing_darknet_is_an_error(monkeypatch):

@@ -8,66 +8,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import detect
 import detection_job
 import detector
-from darknet import Darknet
 from detector import Detector
 from download import DownloadError
 from photos import read_photo
 
-CFG = """[net]
-width=64
-height=64
-channels=3
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=4
-pad=1
-activation=leaky
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=4
-pad=1
-activation=leaky
-[convolutional]
-filters=14
-size=1
-stride=1
-pad=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=10,14, 30,20
-classes=2
-num=2
-"""
-
 
 @pytest.fixture
-def model(tmp_path):
+def model(small_detector):
     """The options of a model of one's own: --cfg, --weights, --names, --size."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    cfg, weights, names = (folder / f"my.{end}" for end in ("cfg", "weights", "names"))
-    cfg.write_text(CFG)
-    names.write_text("cat\nhot dog\n")
-    network = Darknet(cfg)
-    random = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for index in range(3):
-            kernels = network.stages[index].conv.weight
-            gain = (2, 2, 40)[index] / kernels[0].numel()
-            kernels.normal_(0, gain**0.5, generator=random)
-    network.save_weights(weights)
-    files = ["--cfg", str(cfg), "--weights", str(weights), "--names", str(names)]
+    files = [text for key, path in small_detector.items() for text in (f"--{key}", str(path))]
     return [*files, "--size", "64", "--device", "cpu"]
 
 

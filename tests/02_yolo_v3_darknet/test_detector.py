@@ -6,47 +6,16 @@ import torch
 
 import detector
 from boxes import Letterbox
-from darknet import Darknet, DarknetFileError
+from darknet import DarknetFileError
 from detector import Detector, choose_device, read_names
 
-CFG = """[net]
-width=64
-height=64
-channels=3
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=4
-pad=1
-activation=leaky
-[convolutional]
-filters=14
-size=3
-stride=4
-pad=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=10,14, 30,20
-classes=2
-num=2
-"""
 CELLS = 4  # a side, for an input of 64 x 64 pixels
 
 
 @pytest.fixture
-def files(tmp_path):
-    cfg, weights, names = (tmp_path / f"my.{end}" for end in ("cfg", "weights", "names"))
-    cfg.write_text(CFG)
-    names.write_text("cat\n\n dog \n")
-    network = Darknet(cfg)
-    random = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        network.stages[0].conv.weight.normal_(0, 0.4, generator=random)
-        network.stages[1].conv.weight.normal_(0, 0.6, generator=random)
-    network.save_weights(weights)
-    return {"cfg": cfg, "weights": weights, "names": names, "size": 64, "device": "cpu"}
+def files(small_detector):
+    small_detector["names"].write_text("cat\n\n dog \n")
+    return {**small_detector, "size": 64, "device": "cpu"}
 
 
 def random_photo(seed, height=50, width=80):

@@ -5,45 +5,19 @@ import json
 import cv2
 import numpy as np
 import pytest
-import torch
 
 import detect
 import detection_job
 import video
-from darknet import Darknet
 from photos import PhotoError
 from video import VideoSink, VideoSource
 
-CFG = """[net]
-width=64
-height=64
-channels=3
-[convolutional]
-filters=14
-size=3
-stride=16
-pad=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=10,14, 30,20
-classes=2
-num=2
-"""
 WIDTH, HEIGHT, FRAMES = 96, 64, 7
 
 
 @pytest.fixture
-def model(tmp_path):
-    cfg, weights, names = (tmp_path / f"my.{end}" for end in ("cfg", "weights", "names"))
-    cfg.write_text(CFG)
-    names.write_text("cat\ndog\n")
-    network = Darknet(cfg)
-    with torch.no_grad():
-        network.stages[0].conv.weight.normal_(0, 0.6, generator=torch.Generator().manual_seed(0))
-        network.stages[0].conv.bias.zero_()
-    network.save_weights(weights)
-    files = ["--cfg", str(cfg), "--weights", str(weights), "--names", str(names)]
+def model(small_detector):
+    files = [text for key, path in small_detector.items() for text in (f"--{key}", str(path))]
     return [*files, "--size", "64", "--device", "cpu"]
 
 
