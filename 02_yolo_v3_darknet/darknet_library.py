@@ -25,6 +25,16 @@ class Image(ctypes.Structure):
 
     _fields_ = [("w", c_int), ("h", c_int), ("c", c_int), ("data", POINTER(c_float))]
 
+    @classmethod
+    def of(cls, planes: np.ndarray) -> "Image":
+        """A view of a contiguous float32 (c, h, w) array, which must outlive it."""
+        c, h, w = planes.shape
+        return cls(w, h, c, planes.ctypes.data_as(POINTER(c_float)))
+
+    def planes(self) -> np.ndarray:
+        """A copy as float32 (c, h, w)."""
+        return np.ctypeslib.as_array(self.data, (self.c, self.h, self.w)).copy()
+
 
 class Box(ctypes.Structure):
     """Darknet's `box`: centre and size."""
@@ -101,13 +111,64 @@ def silenced() -> Iterator[None]:
             os.close(copy)
 
 
-def for_detection(cfg_text: str, size: int) -> str:
-    """The text of a cfg file with another input size, and set to one photo at a time."""
-    changed = ("batch", "subdivisions", "width", "height")
-    lines = [line for line in cfg_text.splitlines() if line.split("=")[0].strip() not in changed]
+def for_detection(cfg_text: str, size: int | None = None) -> str:
+    """The text of a cfg file set to one photo at a time, and to another input size if given."""
+    settings = {"batch": 1, "subdivisions": 1}
+    if size is not None:
+        settings |= {"width": size, "height": size}
+    lines = [line for line in cfg_text.splitlines() if line.split("=")[0].strip() not in settings]
     place = next(i for i, line in enumerate(lines) if line.strip() in ("[net]", "[network]"))
-    lines.insert(place + 1, f"batch=1\nsubdivisions=1\nwidth={size}\nheight={size}")
+    lines[place + 1 : place + 1] = [f"{name}={value}" for name, value in settings.items()]
     return "\n".join(lines) + "\n"
+
+
+def load_network(
+    library: ctypes.CDLL, cfg: str | Path, weights: str | Path | None, size: int | None = None
+) -> int:
+    """Load a network for one photo at a time; without weights it stays as it is initialised.
+
+    Darknet itself does not check that the two files fit each other, and ends the process when it
+    cannot read one.
+    """
+    with tempfile.TemporaryDirectory() as folder, silenced():
+        copy = Path(folder) / "copy.cfg"
+        copy.write_text(for_detection(Path(cfg).read_text(encoding="utf-8"), size))
+        name = None if weights is None else str(weights).encode()
+        network = library.load_network(str(copy).encode(), name, 0)
+    library.set_batch_network(network, 1)
+    return network
+
+
+def network_boxes(
+    library: ctypes.CDLL,
+    network: int,
+    size: tuple[int, int],
+    score_threshold: float,
+    iou_threshold: float,
+) -> list[tuple[int, float, tuple[float, float, float, float]]]:
+    """(class index, score, x1, y1, x2, y2), best first, of the image that was predicted last.
+
+    Boxes are in pixels of a photo of `size` (width, height), and not cut at its edges.
+    """
+    count = c_int()
+    thresholds = score_threshold, HIERARCHY_THRESHOLD
+    found = library.get_network_boxes(network, *size, *thresholds, None, 0, byref(count))
+    if count.value:
+        library.do_nms_sort(found, count.value, found[0].classes, iou_threshold)
+    detections = [
+        (c, float(one.prob[c]), _corners(one.bbox))
+        for one in found[: count.value]
+        for c in range(one.classes)
+        if one.prob[c] > score_threshold
+    ]
+    library.free_detections(found, count.value)
+    return sorted(detections, key=lambda one: -one[1])
+
+
+def _corners(box: Box) -> tuple[float, float, float, float]:
+    x1, x2 = (box.x + sign * box.w / 2 for sign in (-1, 1))
+    y1, y2 = (box.y + sign * box.h / 2 for sign in (-1, 1))
+    return x1, y1, x2, y2
 
 
 class DarknetLibrary:
@@ -132,21 +193,14 @@ class DarknetLibrary:
     ):
         self.size, self.score_threshold, self.iou_threshold = size, score_threshold, iou_threshold
         self._library = load_library()
-        with tempfile.TemporaryDirectory() as folder, silenced():
-            copy = Path(folder) / "copy.cfg"
-            copy.write_text(for_detection(Path(cfg).read_text(encoding="utf-8"), size))
-            files = str(copy).encode(), str(weights).encode()
-            self._network = self._library.load_network(*files, 0)
-        self._library.set_batch_network(self._network, 1)
+        self._network = load_network(self._library, cfg, weights, size)
 
     def preprocess(self, photo: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) -> float32 (3, size, size) in [0, 1], letterboxed by Darknet."""
         planes = np.ascontiguousarray(photo.transpose(2, 0, 1), dtype=np.float32)
         planes /= 255
-        c, h, w = planes.shape
-        image = Image(w, h, c, planes.ctypes.data_as(POINTER(c_float)))
-        boxed = self._library.letterbox_image(image, self.size, self.size)
-        result = np.ctypeslib.as_array(boxed.data, (c, self.size, self.size)).copy()
+        boxed = self._library.letterbox_image(Image.of(planes), self.size, self.size)
+        result = boxed.planes()
         self._library.free_image(boxed)
         return result
 
@@ -157,28 +211,17 @@ class DarknetLibrary:
     def postprocess(
         self, width: int, height: int
     ) -> list[tuple[int, float, tuple[float, float, float, float]]]:
-        """(class index, score, x1, y1, x2, y2 in pixels of the photo), best first."""
-        library, count = self._library, c_int()
-        thresholds = self.score_threshold, HIERARCHY_THRESHOLD
-        found = library.get_network_boxes(
-            self._network, width, height, *thresholds, None, 0, byref(count)
-        )
-        if count.value:
-            library.do_nms_sort(found, count.value, found[0].classes, self.iou_threshold)
-        detections = [
-            (c, float(one.prob[c]), _corners(one.bbox, width, height))
-            for one in found[: count.value]
-            for c in range(one.classes)
-            if one.prob[c] > self.score_threshold
-        ]
-        library.free_detections(found, count.value)
-        return sorted(detections, key=lambda one: -one[1])
+        """As `network_boxes`, but the boxes are cut at the edges of the photo."""
+        thresholds = self.score_threshold, self.iou_threshold
+        found = network_boxes(self._library, self._network, (width, height), *thresholds)
+        return [(c, score, _cut(box_xyxy, width, height)) for c, score, box_xyxy in found]
 
 
-def _corners(box: Box, width: int, height: int) -> tuple[float, float, float, float]:
-    def cut(value: float, edge: int) -> float:
-        return min(max(value, 0.0), float(edge))
-
-    x1, x2 = (cut(box.x + sign * box.w / 2, width) for sign in (-1, 1))
-    y1, y2 = (cut(box.y + sign * box.h / 2, height) for sign in (-1, 1))
+def _cut(
+    box_xyxy: tuple[float, float, float, float], width: int, height: int
+) -> tuple[float, float, float, float]:
+    limits = (width, height, width, height)
+    x1, y1, x2, y2 = (
+        min(max(edge, 0.0), float(limit)) for edge, limit in zip(box_xyxy, limits, strict=True)
+    )
     return x1, y1, x2, y2
