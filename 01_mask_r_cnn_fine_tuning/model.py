@@ -40,7 +40,7 @@ BOX_UNITS = 256
 MASK_CHANNELS = (64, 64)
 ANCHOR_SIZES = ((24.0,), (56.0,), (128.0,))  # on strides 8, 16, 32: pixels, square root of area
 ANCHOR_RATIOS = (0.5, 1.0, 2.5)  # height / width; standing people are about 2.5
-CANONICAL_SCALE = 112  # objects of this size are read from stride 16
+CANONICAL_SCALE = 448  # below 112 pixels an object is read from stride 4: outlines need it
 
 
 def mask_rcnn(

@@ -22,7 +22,8 @@ FAR = 400.0  # metres, as good as the horizon
 
 @dataclass(frozen=True)
 class Mood:
-    """Hour and weather. `light_xz`: how far the shadow of 1 m falls; `gains`: per colour."""
+    """Hour and weather. `light_xz`: how far the shadow of 1 m falls; `gains`: per colour;
+    `haze`: the share of the air's colour in all that stands still behind the scene."""
 
     sky_top: Colour
     sky_bottom: Colour
@@ -33,11 +34,12 @@ class Mood:
     shadow: float
     lit_windows: float
     rain: bool
+    haze: float
 
 
 def random_mood(dice: Dice) -> Mood:
     """Choose hour and weather."""
-    hour = dice.choice(("day", "day", "day", "day", "grey", "grey", "evening", "dusk", "mist"))
+    hour = dice.choice(("day",) * 8 + ("grey",) * 4 + ("evening",) * 2 + ("dusk", "mist"))
     top, bottom = {
         "day": ((92, 150, 214), (190, 216, 236)),
         "grey": ((150, 156, 164), (196, 200, 204)),
@@ -45,7 +47,7 @@ def random_mood(dice: Dice) -> Mood:
         "dusk": ((44, 50, 92), (150, 112, 132)),
         "mist": ((196, 200, 202), (214, 216, 216)),
     }[hour]
-    bright = {"day": 1.02, "grey": 0.92, "evening": 0.95, "dusk": 0.74, "mist": 1.0}[hour]
+    bright = {"day": 1.02, "grey": 0.92, "evening": 0.95, "dusk": 0.8, "mist": 1.0}[hour]
     warm = {"evening": 0.12, "dusk": -0.1}.get(hour, dice.uniform(-0.05, 0.05))
     bright *= dice.uniform(0.88, 1.1)
     return Mood(
@@ -53,11 +55,12 @@ def random_mood(dice: Dice) -> Mood:
         sky_bottom=shade(bottom, dice.uniform(0.92, 1.06)),
         clouds={"day": dice.uniform(), "grey": 0.9, "mist": 0.0}.get(hour, 0.4),
         gains=(bright * (1 + warm), bright, bright * (1 - warm)),
-        contrast={"mist": dice.uniform(0.45, 0.7)}.get(hour, dice.uniform(0.78, 1.08)),
+        contrast={"mist": dice.uniform(0.65, 0.8)}.get(hour, dice.uniform(0.9, 1.08)),
         light_xz=(dice.choice((-1, 1)) * dice.uniform(0.35, 1.5), dice.uniform(-0.4, 0.7)),
-        shadow={"day": 0.5, "evening": 0.45, "dusk": 0.15}.get(hour, 0.18),
+        shadow={"day": 0.32, "evening": 0.3, "dusk": 0.12}.get(hour, 0.15),
         lit_windows={"dusk": 0.6, "evening": 0.3}.get(hour, 0.04),
         rain=hour in ("grey", "dusk") and dice.chance(0.35),
+        haze=dice.uniform(0.45, 0.6),
     )
 
 
@@ -112,7 +115,7 @@ def skyline(dice: Dice, half_width: float, mood: Mood) -> Sketch:
 def house(dice: Dice, wide: float, mood: Mood, near: bool = True) -> Sketch:
     """Sketch a house front from x = 0 to `wide` metres; one that is not near has a plain shop."""
     sketch = Sketch()
-    wall = shade(dice.choice(WALLS), dice.uniform(0.8, 1.1))
+    wall = shade(dice.choice(WALLS), dice.uniform(0.85, 1.1))
     floors, storey = dice.integer(1, 3), dice.uniform(2.7, 3.3)
     base = storey if dice.chance(0.6) else 0.0  # a ground floor of its own has a shop
     high = floors * storey + 0.5

@@ -13,15 +13,14 @@ SKINS = (
     (124, 80, 54),
     (84, 54, 38),
 )
-HAIRS = ((28, 22, 20), (62, 40, 26), (110, 72, 38), (190, 150, 80), (168, 84, 40), (172, 172, 170))
+HAIRS = ((28, 22, 20), (40, 28, 22), (62, 40, 26), (84, 50, 30), (110, 72, 38), (60, 60, 62))
 TOPS = (
     (188, 44, 48), (222, 120, 40), (236, 196, 70), (70, 128, 78), (44, 92, 160), (84, 160, 200),
-    (120, 70, 140), (220, 130, 150), (240, 238, 230), (150, 150, 152), (58, 60, 68), (30, 34, 48),
-    (146, 96, 60), (196, 176, 140), (40, 120, 120), (110, 124, 60),
+    (120, 70, 140), (224, 110, 150), (240, 238, 230), (30, 34, 48), (150, 84, 44), (30, 126, 122),
 )  # fmt: skip
 BOTTOMS = (
-    (38, 54, 96), (72, 98, 146), (110, 136, 170), (34, 34, 40), (70, 70, 76), (120, 104, 80),
-    (170, 154, 122), (76, 84, 56), (96, 46, 44), (178, 112, 76),
+    (38, 54, 96), (60, 90, 150), (34, 34, 40), (66, 84, 48), (110, 40, 44), (184, 108, 64),
+    (90, 58, 40), (86, 60, 116),
 )  # fmt: skip
 
 
@@ -47,8 +46,8 @@ class Look:
 
 def random_look(dice: Dice, child: bool = False, rain: bool = False) -> Look:
     """Dress somebody."""
-    bags = ("none", "none", "none", "backpack", "backpack", "handbag", "bag")
-    legs = dice.choice(("trousers", "trousers", "trousers", "shorts", "skirt", "skirt"))
+    bags = ("none",) * 9 + ("backpack", "backpack", "handbag", "bag")
+    legs = dice.choice(("trousers",) * 10 + ("shorts", "skirt"))
     top = shade(dice.choice(TOPS), dice.uniform(0.75, 1.15))
     bottom = shade(dice.choice(BOTTOMS), dice.uniform(0.75, 1.15))
     if legs == "skirt" and dice.chance(0.4):  # a dress
@@ -58,14 +57,14 @@ def random_look(dice: Dice, child: bool = False, rain: bool = False) -> Look:
         hair=shade(dice.choice(HAIRS), dice.uniform(0.8, 1.15)),
         top=top,
         bottom=bottom,
-        shoes=dice.choice(((30, 28, 28), (90, 56, 34), (225, 225, 222), (150, 40, 40))),
+        shoes=dice.choice(((30, 28, 28), (30, 28, 28), (52, 36, 28), (28, 30, 44))),
         legs=legs,
-        coat=dice.chance(0.6 if rain else 0.22),
-        pattern=dice.choice(("plain", "plain", "stripes", "open")),
-        hair_style=dice.choice(("short", "short", "short", "long", "long", "bun", "bald")),
-        hat=dice.choice(("none", "none", "none", "none", "cap", "beanie", "brim")),
-        carries="umbrella" if dice.chance(0.6 if rain else 0.03) else dice.choice(bags),
-        build=dice.uniform(0.85, 1.3),
+        coat=dice.chance(0.4 if rain else 0.1),
+        pattern=dice.choice(("plain", "plain", "plain", "plain", "stripes", "open")),
+        hair_style=dice.choice(("short",) * 6 + ("long", "long", "bun", "bald")),
+        hat=dice.choice(("none",) * 12 + ("cap", "beanie", "brim")),
+        carries="umbrella" if dice.chance(0.3 if rain else 0.01) else dice.choice(bags),
+        build=dice.uniform(0.95, 1.3),
         head=dice.uniform(1.25, 1.45) if child else dice.uniform(0.98, 1.1),
     )
 

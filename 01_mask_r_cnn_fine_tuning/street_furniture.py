@@ -116,8 +116,8 @@ def bush(dice: Dice) -> Sketch:
 
 
 def small_furniture(dice: Dice) -> Sketch:
-    """Sketch a bin, a bollard, a hydrant, a letter box, a bench or a road sign."""
-    kind = dice.choice((_bin, _bollard, _hydrant, _letter_box, _bench, _sign, _sign))
+    """Sketch a bin, a bollard, a hydrant, a letter box, a bench, a planter or a sign."""
+    kind = dice.choice((_bin, _bollard, _hydrant, _letter_box, bench, planter, _sign, _sign))
     return kind(dice)
 
 
@@ -153,12 +153,32 @@ def _letter_box(dice: Dice) -> Sketch:
     return sketch
 
 
-def _bench(dice: Dice) -> Sketch:
+def bench(dice: Dice) -> Sketch:
+    """Sketch a bench 0.85 high."""
     sketch, wood = Sketch(), shade((150, 104, 62), dice.uniform(0.7, 1.2))
     for x in (-0.75, 0.75):
         sketch.line([(x, 0), (x, 0.9)], 0.09, (52, 54, 56))
     for y in (0.45, 0.62, 0.78):
         sketch.line([(-0.95, y), (0.95, y)], 0.11, shade(wood, 0.7 + y * 0.4))
+    return sketch
+
+
+def planter(dice: Dice) -> Sketch:
+    """Sketch a wooden or concrete tub with leaves and blossoms, about 0.8 high."""
+    sketch, half = Sketch(), dice.uniform(0.5, 0.9)
+    tub = shade(
+        dice.choice(((150, 104, 62), (164, 160, 152), (112, 78, 60))), dice.uniform(0.8, 1.1)
+    )
+    green = shade(dice.choice(GREENS), dice.uniform(0.8, 1.15))
+    for k in range(6):
+        x = half * (k / 2.5 - 1) * 0.9
+        sketch.ellipse(x, dice.uniform(0.45, 0.6), 0.24, 0.24, shade(green, 0.85 + 0.1 * (k % 3)))
+    sketch.polygon([(-half, 0.42), (half, 0.42), (half * 0.93, 0), (-half * 0.93, 0)], tub)
+    sketch.rectangles([(-half - 0.04, 0.34, half + 0.04, 0.43)], shade(tub, 0.8))
+    blossom = dice.choice(((230, 90, 120), (240, 230, 230), (240, 200, 70), (190, 110, 200)))
+    for _ in range(7):
+        x, y = dice.uniform(-half, half) * 0.9, dice.uniform(0.45, 0.75)
+        sketch.ellipse(x, y, 0.05, 0.05, blossom)
     return sketch
 
 
@@ -213,5 +233,6 @@ def poster(sketch: Sketch, dice: Dice, x: float, bottom: float, wide: float, hig
         for t in (0.05, 0.11)
     ]
     sketch.rectangles(text, shade(paper, 0.45))
-    figure = pedestrian(dice, random_look(dice), dice.choice(("front", "side")), walking=True)
+    ink = one_colour(random_look(dice), shade(paper, 0.55))
+    figure = pedestrian(dice, ink, dice.choice(("front", "side")), walking=True)
     sketch.add(figure, x, bottom + high * 0.17, high * 0.7)

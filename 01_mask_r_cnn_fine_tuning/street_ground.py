@@ -6,7 +6,17 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from street_backdrop import BUILDING, FAR, GRASS, PAVEMENT, ROAD, house, paint_sky, skyline
+from street_backdrop import (
+    BUILDING,
+    FAR,
+    GRASS,
+    PAVEMENT,
+    ROAD,
+    Mood,
+    house,
+    paint_sky,
+    skyline,
+)
 from street_drawing import Camera, Colour, Dice, Sketch, mix, shade
 from street_layout import Plan
 
@@ -56,7 +66,7 @@ class Ground:
 
 
 def paint_backdrop(canvas: np.ndarray, plan: Plan) -> None:
-    """Paint sky, far houses, ground and house fronts."""
+    """Paint sky, far houses, ground and house fronts, all a little veiled by the air."""
     dice, camera, mood = Dice(plan.seed + 2**40), plan.camera, plan.mood
     paint_sky(canvas, dice, mood, int(camera.horizon))
     wide = camera.width / 2 / camera.scale(FAR) * 1.1
@@ -74,6 +84,16 @@ def paint_backdrop(canvas: np.ndarray, plan: Plan) -> None:
     {"across": _across_ground, "along": _along_ground, "square": _square_ground}[plan.kind](
         ground, plan, dice, paved, tar
     )
+    _veil(canvas, mood)
+
+
+def _veil(canvas: np.ndarray, mood: Mood) -> None:
+    """Blend the colours of the canvas with the air's; the things in front stay vivid."""
+    ramp = np.arange(256)
+    air = mix(mood.sky_bottom, (216, 212, 204), 0.6)
+    tables = [ramp * (1 - mood.haze) + colour * mood.haze for colour in air] + [ramp]
+    table = np.rint(np.stack(tables, axis=1)).astype(np.uint8).reshape(1, 256, 4)
+    cv2.LUT(canvas, table, dst=canvas)
 
 
 def _house_row(ground: Ground, plan: Plan, dice: Dice, gaps: float) -> None:

@@ -15,8 +15,10 @@ from street_clothes import random_look
 from street_drawing import SUPERSAMPLING, Camera, Dice, Sketch
 from street_furniture import (
     advertising,
+    bench,
     bush,
     lamp,
+    planter,
     small_furniture,
     statue,
     traffic_light,
@@ -29,7 +31,7 @@ from street_things import bicycle, car, dog
 PERSON, CAR, BICYCLE, DOG, LIGHT = 1, 2, 3, 4, 5  # labels
 SEE_THROUGH = ("bicycle", "ridden bicycle", "furniture")
 TOP_ONLY = ("tree", "rider")  # hide what is behind their upper half
-LEAST_SHOWN = {PERSON: 0.25, CAR: 0.3, BICYCLE: 0.25, DOG: 0.4, LIGHT: 0.6}  # share of the box
+LEAST_SHOWN = {PERSON: 0.5, CAR: 0.3, BICYCLE: 0.25, DOG: 0.4, LIGHT: 0.6}  # share of the box
 
 
 @dataclass(frozen=True)
@@ -176,13 +178,13 @@ def _add_greenery(plan: Plan, dice: Dice) -> None:
 
 
 def _add_furniture(plan: Plan, dice: Dice) -> None:
-    for _ in range(dice.integer(0, 2)):
+    for _ in range(dice.choice((0, 0, 1, 1, 2))):
         _add(plan, "lamp", lamp(dice), _kerb_place(plan, dice, 4.0, 20.0))
     for _ in range(dice.integer(0, 3)):
         _add(plan, "furniture", small_furniture(dice), _kerb_place(plan, dice, 3.0, 16.0))
-    if dice.chance(0.5 if plan.kind == "square" else 0.15):
+    if dice.chance(0.35 if plan.kind == "square" else 0.1):
         _add(plan, "statue", statue(dice), _kerb_place(plan, dice, 4.0, 14.0))
-    if dice.chance(0.22):
+    if dice.chance(0.16):
         _add(plan, "poster", advertising(dice), _kerb_place(plan, dice, 4.0, 13.0))
 
 
@@ -203,7 +205,7 @@ def _add_bicycles(plan: Plan, dice: Dice) -> None:
         z = _depth(plan, dice, 1.05, 0.09, 0.34)
         x = plan.half_width(z) * dice.uniform(-0.9, 0.9)
         yaw = dice.choice((0, math.pi)) + dice.uniform(-0.6, 0.6)
-        ridden = dice.chance(0.45)
+        ridden = dice.chance(0.14)
         kind = "ridden bicycle" if ridden else "bicycle"
         _add(plan, kind, bicycle(dice), (x, z), yaw=yaw, label=BICYCLE)
         if ridden:
@@ -236,24 +238,30 @@ def _add_traffic_lights(plan: Plan, dice: Dice) -> None:
 
 
 def _add_people(plan: Plan, dice: Dice) -> None:
-    if dice.chance(0.075):
+    if dice.chance(0.12):
         plan.things[:] = [thing for thing in plan.things if thing.kind != "rider"]
         return
-    camera, x, z = plan.camera, 0.0, 0.0
-    in_full = camera.focal * camera.eye_height / (1.03 * camera.height - camera.horizon)
-    for k in range(dice.choice((1, 2, 2, 3, 3, 4, 5, 6, 7, 9, 12))):
-        child = dice.chance(0.14)
+    camera, x, z, side, company = plan.camera, 0.0, 0.0, 1, False
+    in_full = camera.focal * camera.eye_height / (0.985 * camera.height - camera.horizon)
+    for k in range(dice.choice((1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 5, 8))):
+        child = dice.chance(0.06)
         height = dice.uniform(0.95, 1.35) if child else dice.uniform(1.55, 1.92)
-        if k and dice.chance(0.64):  # in company
-            x, z = x + dice.choice((-1, 1)) * dice.uniform(0.2, 0.55), z + dice.uniform(0.1, 0.5)
+        company = k > 0 and dice.chance(0.35 if company else 0.5)
+        if company:
+            x, z = x + side * dice.uniform(0.22, 0.36), z + dice.uniform(0.1, 0.35)
         else:
-            z = max(_depth(plan, dice, height, 0.1, 0.8), 0.0 if dice.chance(0.15) else in_full)
-            x = plan.half_width(z) * dice.uniform(-1.0, 1.0)
-        view = dice.choice(("side", "side", "front", "back"))
+            low, high = (0.09, 0.15) if dice.chance(0.09) else (0.38, 0.84)
+            z = _depth(plan, dice, height, low, high)
+            z = max(z, 0.0 if dice.chance(0.1) else in_full)
+            x, side = plan.half_width(z) * dice.uniform(-0.95, 0.95), dice.choice((-1, 1))
+        view = dice.choice(("side", "front", "back"))
         figure = pedestrian(dice, random_look(dice, child, plan.mood.rain), view, dice.chance(0.7))
         sketch = Sketch()
         sketch.add(figure, 0.0, 0.0, height)
         _add(plan, "person", sketch, (x, z), label=PERSON)
+        if not company and dice.chance(0.08):  # behind something
+            low = dice.choice((planter, planter, planter, bench))(dice)
+            _add(plan, "furniture", low, (x + dice.uniform(-0.4, 0.4), z - dice.uniform(0.4, 0.6)))
 
 
 def _add_dogs(plan: Plan, dice: Dice) -> None:

@@ -30,8 +30,8 @@ def _bend(start: Point, first: float, second: float, lengths: Point) -> list[Poi
 
 def _from_the_side(dice: Dice, look: Look, walking: bool) -> Sketch:
     """Sketch a person who looks to the right."""
-    stride = dice.uniform(0.22, 0.52) if walking else dice.uniform(0.0, 0.06)
-    bend = dice.uniform(0.05, 0.55) if walking else 0.02
+    stride = dice.uniform(0.16, 0.34) if walking else dice.uniform(0.0, 0.06)
+    bend = dice.uniform(0.05, 0.45) if walking else 0.02
     swing = dice.choice((-1, 1))
     angles = [(stride, stride - 0.12), (-stride, -stride - bend)][::swing]
     legs = [_bend((0.0, 0.0), a, b, (THIGH, SHIN)) for a, b in angles]
@@ -94,11 +94,11 @@ def _arm(dice: Dice, shoulder: Point, angle: float, from_the_side: bool = False)
     """Choose what an arm does: mostly swing, sometimes wave, hold a phone or rest on the hip."""
     outwards = 1 if from_the_side or angle > 0 else -1
     pose = dice.uniform()
-    if pose < 0.06:  # wave
+    if pose < 0.03:  # wave
         return _bend(shoulder, outwards * 2.0, outwards * 2.9, (UPPER_ARM, FOREARM))
-    if pose < 0.16:  # phone
+    if pose < 0.08:  # phone
         return _bend(shoulder, outwards * 0.35, outwards * 2.6, (UPPER_ARM, FOREARM))
-    if pose < 0.22 and not from_the_side:  # hand on the hip
+    if pose < 0.12 and not from_the_side:  # hand on the hip
         return _bend(shoulder, outwards * 0.75, -outwards * 0.7, (UPPER_ARM, FOREARM))
     bend = dice.uniform(0.05, 0.7) if from_the_side else -angle * dice.uniform(0.2, 1.4)
     return _bend(shoulder, angle, angle + bend, (UPPER_ARM, FOREARM))
@@ -108,9 +108,9 @@ def _sleeve(sketch: Sketch, look: Look, arm: list[Point], light: float) -> None:
     sleeve = shade(look.top, light * 0.93)
     bare = look.legs == "shorts" and not look.coat
     skin = shade(look.skin, min(1.0, light))
-    sketch.line(arm[1:], 0.042 * look.build, skin if bare else sleeve)
-    sketch.line(arm[:2], 0.056 * look.build, sleeve)
-    sketch.ellipse(arm[2][0], arm[2][1], 0.026, 0.026, skin)
+    sketch.line(arm[1:], 0.06 * look.build, skin if bare else sleeve)
+    sketch.line(arm[:2], 0.07 * look.build, sleeve)
+    sketch.ellipse(arm[2][0], arm[2][1], 0.03, 0.03, skin)
 
 
 def _leg(sketch: Sketch, look: Look, leg: list[Point], light: float, toe: float) -> None:
@@ -118,10 +118,10 @@ def _leg(sketch: Sketch, look: Look, leg: list[Point], light: float, toe: float)
     cloth, skin = shade(look.bottom, light), shade(look.skin, light)
     foot = leg[2]
     shoe = shade(look.shoes, light)
-    sketch.line([foot, (foot[0] + toe, foot[1] - 0.012)], 0.05, shoe)
+    sketch.line([foot, (foot[0] + toe, foot[1] - 0.012)], 0.064, shoe)
     bare = look.legs != "trousers"
-    sketch.line(leg[1:], 0.056 * wide, skin if bare else cloth)
-    sketch.line(leg[:2], 0.078 * wide, skin if look.legs == "skirt" else cloth)
+    sketch.line(leg[1:], 0.08 * wide, skin if bare else cloth)
+    sketch.line(leg[:2], 0.094 * wide, skin if look.legs == "skirt" else cloth)
 
 
 def rider(dice: Dice, look: Look) -> Sketch:

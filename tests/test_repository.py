@@ -17,7 +17,20 @@ LESSONS = sorted(path for path in ROOT.glob("[0-9][0-9]_*") if path.is_dir())
 SCRIPTS = sorted(path for folder in [*LESSONS, ROOT / "tools"] for path in folder.glob("**/*.py"))
 
 # Helpers of the same name are copies of one another. Those that are not, and why:
-DIFFERENT: dict[str, str] = {}
+DIFFERENT: dict[str, str] = {
+    "anchors.py": "00 has Faster R-CNN's anchors and their matching; 02 has k-means",
+    "augmentation.py": "boxes and instance masks, or one label map, move with the picture",
+    "boxes.py": "00 derives and compares the measures; 02 has what Darknet's boxes need",
+    "coco_metrics.py": "00 computes them from scratch, 02 asks pycocotools",
+    "dataset.py": "objects, or a class for every pixel",
+    "engine.py": "a detector gives its own losses; a map of logits needs them",
+    "metrics.py": "average precision of boxes, or IoU of classes of pixels",
+    "predict.py": "boxes and masks, or label maps",
+    "presets.py": "the settings of another task",
+    "train.py": "each lesson trains its own network, with its own options",
+    "training_data.py": "other datasets and splits",
+    "training_run.py": "other models and metrics",
+}
 
 LONGEST_FILE, LONGEST_FUNCTION = 330, 50
 

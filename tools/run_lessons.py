@@ -118,8 +118,12 @@ def execute(notebook: NotebookNode, folder: Path, timeout: float, progress: Prog
 
 
 def kernel_environment() -> dict[str, str]:
-    """Return this process's environment, but with the notebook's own way to draw figures."""
-    return {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    """Return this process's environment, but with the notebook's own way to draw figures.
+
+    Sliders would be empty boxes in a stored notebook: STILL_PICTURES asks for pictures instead.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    return kept | {"STILL_PICTURES": "1"}
 
 
 def reduce_metadata(notebook: NotebookNode) -> None:

@@ -136,7 +136,7 @@ def test_full_masks_cover_what_is_seen(survey):
 def test_a_quarter_of_the_people_is_overlapped(survey):
     occluded = np.array([person.occluded for person in people(survey)])
     assert (occluded > 0.2).mean() >= 0.25
-    assert (occluded > 0.5).mean() >= 0.05
+    assert (occluded > 0.5).mean() >= 0.02
     assert (occluded > 0.8).mean() <= 0.05  # hard, not hopeless
 
 
@@ -312,4 +312,4 @@ def test_writing_is_fast_enough(tmp_path):
             rates.append(40 / (time.process_time() - start))
     finally:
         cv2.setNumThreads(threads)
-    assert max(rates) >= 30
+    assert max(rates) >= 40
