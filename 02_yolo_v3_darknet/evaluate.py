@@ -1,0 +1,159 @@
+"""Measure a Darknet model on labelled photos: COCO's AP, by COCO's own code (pycocotools).
+
+The model is one of Darknet's own, trained on COCO, or the three files that train.py writes. Its
+classes and those of the labels are matched by their names; category numbers with gaps, such as
+COCO's 80 classes numbered 1 to 90, are kept as the label file has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from atomic import replacing
+from coco_metrics import coco_metrics, format_metrics
+from darknet import Darknet
+from detection_data import PhotoSet, load_test_photos
+from detection_evaluation import (
+    IOU_THRESHOLD,
+    LOWEST_SCORE,
+    coco_detections,
+    coco_truth,
+    find_all,
+    match_class_names,
+)
+from detector import FOLDER, MODELS, choose_device, read_names
+from download import fetch
+
+EPILOG = """examples:
+  python evaluate.py --data coco/annotations/instances_val2017.json        Darknet's yolov3-tiny
+  python evaluate.py --data street --cfg runs/street/model.cfg \\
+      --weights runs/street/model.weights --names runs/street/model.names --size 320
+  python evaluate.py --data bccd --split test --own runs/bccd --size 320   the same, shorter
+
+AP is the mean over ten overlaps (IoU 0.50, 0.55 ... 0.95), AP50 and AP75 are at one of them. On
+COCO's 5,000 validation photos the authors of YOLOv3 state AP50 0.331 for yolov3-tiny and 0.553 for
+yolov3, both at --size 416.
+
+exit code: 0 done, 2 bad usage, model or data"""
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", required=True, help="street, penn_fudan, or a COCO, VOC or YOLO path")
+    add("--split", metavar="NAME", help="the data's own list (test or val; else all photos)")
+    add("--held-out", action="store_true", help="only what train.py sets aside without lists")
+    add("--seed", type=int, default=0, help="... with this seed (0)")
+    add("--on-invalid", choices=("refuse", "drop"), default="refuse", help="bad labels (refuse)")
+    add("--model", choices=MODELS, default=MODELS[0], help="a model of COCO (%(default)s)")
+    add("--own", type=Path, metavar="DIR", help="a folder with model.cfg, .weights and .names")
+    for name in ("cfg", "weights", "names"):
+        add(f"--{name}", type=Path, metavar="FILE", help="a model of your own, all three files")
+    add("--size", type=int, default=416, help="input side in pixels (%(default)s)")
+    add("--iou-threshold", type=float, default=IOU_THRESHOLD, help="suppression (%(default)s)")
+    add("--score-threshold", type=float, default=LOWEST_SCORE, help="keep above (%(default)s)")
+    add("--batch-size", type=int, default=8, metavar="N", help="photos together (%(default)s)")
+    add("--device", help="cpu, cuda:0 ... (default: the GPU if there is one)")
+    add("--json", type=Path, metavar="FILE", help="write the metrics to this file")
+    add("--detections", type=Path, metavar="FILE", help="write all detections, COCO's result form")
+    return parser.parse_args(arguments)
+
+
+def load_model(options: argparse.Namespace) -> tuple[Darknet, list[str]]:
+    """The network with its weights, and the names of its classes.
+
+    Raises:
+        ValueError: only some of the three files are given.
+        DarknetFileError: a file that cannot be used.
+        DownloadError: weights that cannot be had.
+    """
+    files = [options.cfg, options.weights, options.names]
+    if options.own is not None:
+        files = [options.own / f"model.{ending}" for ending in ("cfg", "weights", "names")]
+    elif files == [None] * 3:
+        cfg = FOLDER / f"cfg/{options.model}.cfg"
+        files = [cfg, fetch(f"{options.model}.weights"), FOLDER / "data/coco.names"]
+    if None in files:
+        raise ValueError("a model of your own needs all three files: --cfg, --weights and --names")
+    model = Darknet(files[0])
+    if not model.outputs:
+        raise ValueError(f"{files[0]}: has no [yolo] block, so it detects nothing")
+    model.load_weights(files[1])
+    return model.eval(), read_names(files[2], model.outputs[0].classes)
+
+
+def check_options(options: argparse.Namespace, stride: int) -> None:
+    """Raise ValueError for a number that is not allowed."""
+    if not stride <= options.size <= 4096 or options.size % stride:
+        raise ValueError(
+            f"--size {options.size}: allowed are multiples of {stride} from {stride} to 4096"
+        )
+    for name in ("iou_threshold", "score_threshold"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be from 0 to 1")
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size must be 1 or more, got {options.batch_size}")
+
+
+def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], PhotoSet, list[dict]]:
+    """Run the model over the photos; the metrics, the photos and the detections."""
+    model, names = load_model(options)
+    check_options(options, model.stride)
+    photos = load_test_photos(
+        options.data,
+        split=options.split,
+        held_out=options.held_out,
+        seed=options.seed,
+        on_invalid=options.on_invalid,
+    )
+    class_map, unknown = match_class_names(names, photos.class_names)
+    if unknown:
+        print(f"the model does not know: {', '.join(unknown)}", file=sys.stderr)
+    began = time.perf_counter()
+    found = find_all(
+        model.to(choose_device(options.device)),
+        photos,
+        options.size,
+        batch_size=options.batch_size,
+        score_threshold=options.score_threshold,
+        iou_threshold=options.iou_threshold,
+    )
+    seconds = time.perf_counter() - began
+    detections = coco_detections(photos, found, class_map)
+    metrics, _ = coco_metrics(coco_truth(photos), detections)
+    return metrics | {"photos": len(photos), "seconds": seconds}, photos, detections
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parse_options(arguments)
+    try:
+        with torch.inference_mode():
+            metrics, photos, detections = evaluate(options)
+        for path, content in ((options.json, metrics), (options.detections, detections)):
+            if path is not None:
+                with replacing(path) as file:
+                    file.write((json.dumps(content, indent=1) + "\n").encode())
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 2
+    print(format_metrics(metrics))
+    print(f"{len(photos)} photos, {len(detections)} detections, {metrics['seconds']:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,469 @@
+"""Whole training runs of a small network: results, exact resume after a kill, two processes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+import evaluate
+import train
+from checkpoint import CheckpointError, load_checkpoint
+from coco_metrics import STATISTICS, coco_metrics, format_metrics
+from darknet import Darknet
+from detection_data import PhotoSet, load_detection_data
+from detection_evaluation import (
+    Found,
+    coco_detections,
+    coco_truth,
+    confusion_matrix,
+    find_all,
+    match_class_names,
+)
+from detector import Detector
+from photos import read_photo
+from yolo_engine import make_optimizer, warmup_cosine
+from yolo_run import YoloRun, choose_cfg
+from yolo_settings import YoloSettings
+
+MINI = """[net]
+width=64
+height=64
+channels=3
+[convolutional]
+batch_normalize=1
+filters=16
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+batch_normalize=1
+filters=32
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+batch_normalize=1
+filters=64
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+batch_normalize=1
+filters=64
+size=3
+stride=1
+pad=1
+activation=leaky
+[convolutional]
+size=1
+stride=1
+pad=1
+filters=21
+activation=linear
+[yolo]
+mask=0,1,2
+anchors=8,8, 16,16, 32,32
+classes=2
+num=3
+"""
+
+
+def write_squares(folder: Path, count: int = 16) -> Path:
+    """Photos of red and blue squares on a dark ground, in COCO's form."""
+    random = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    images, annotations = [], []
+    for k in range(count):
+        photo = random.integers(0, 60, (64, 64, 3)).astype(np.uint8)
+        for category, color in ((5, (40, 40, 230)), (9, (230, 60, 40))):
+            w, h = (int(v) for v in random.integers(10, 28, 2))
+            x = int(random.integers(0, 32 - w // 2)) + (32 - w // 2) * (category == 9)
+            x, y = min(x, 64 - w), int(random.integers(0, 64 - h))
+            photo[y : y + h, x : x + w] = color
+            one = {"id": len(annotations) + 1, "image_id": k, "category_id": category}
+            annotations.append({**one, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0})
+        cv2.imwrite(str(folder / f"{k:02}.png"), photo)
+        images.append({"id": k, "file_name": f"{k:02}.png", "width": 64, "height": 64})
+    categories = [{"id": 5, "name": "red"}, {"id": 9, "name": "blue"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_squares(tmp_path_factory.mktemp("squares") / "data")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("base") / "mini.cfg"
+    path.write_text(MINI)
+    return path
+
+
+def settings_of(squares: Path, base: Path, **changes: object) -> YoloSettings:
+    values = {"data": str(squares), "base": str(base), "pretrained": "none", "size": 64}
+    values |= {"epochs": 3, "batch_size": 4, "mosaic": 0.3, "evaluate_every": 9}
+    return YoloSettings(**{**values, **changes})
+
+
+def run_of(settings: YoloSettings, folder: Path, **options: object) -> YoloRun:
+    data = load_detection_data(settings.data, seed=settings.seed)
+    return YoloRun(settings, data, folder, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(squares: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that has learned the squares, by the command itself."""
+    out = tmp_path_factory.mktemp("trained") / "out"
+    options = ["--data", squares, "--base", base, "--pretrained", "none", "--size", "64"]
+    options += ["--epochs", "70", "--batch-size", "4", "--learning-rate", "0.01", "--scale", "0.2"]
+    assert train.main([*map(str, options), "--out", str(out), "--evaluate-every", "20"]) == 0
+    return out
+
+
+def test_the_command_leaves_a_detector_that_works(trained: Path, squares: Path) -> None:
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert set(metrics["bbox"]) == set(STATISTICS)
+    assert metrics["bbox"]["AP50"] >= 0.9, metrics["bbox"]
+    assert set(metrics["per_class"]) == {"red", "blue"} and metrics["seconds"] > 0
+    for name in ("curves.png", "precision_recall.png", "confusion.png"):
+        assert (trained / name).read_bytes().startswith(b"\x89PNG") and read_photo(
+            trained / name
+        ).any()
+    assert (trained / "model.names").read_text() == "red\nblue\n"
+    files = {part: trained / f"model.{part}" for part in ("cfg", "weights", "names")}
+    detector = Detector(**files, size=64, score_threshold=0.3)
+    data = load_detection_data(str(squares))
+    for index in range(len(data.test)):
+        found = detector(np.array(data.test.photo(index)))
+        assert {one.label for one in found} == {"red", "blue"}
+    assert Darknet(files["cfg"]).blocks[0].width == 64
+
+
+def test_opencv_reads_the_same_network(trained: Path) -> None:
+    if not hasattr(cv2.dnn, "readNetFromDarknet"):
+        pytest.skip("this OpenCV has no importer of Darknet networks; 4.x has")
+    model = Darknet(trained / "model.cfg")
+    model.load_weights(trained / "model.weights")
+    net = cv2.dnn.readNetFromDarknet(str(trained / "model.cfg"), str(trained / "model.weights"))
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    net.setInput(x.numpy())
+    theirs = torch.from_numpy(net.forward("conv_4"))
+    with torch.inference_mode():
+        ours = model.eval()(x)[0]
+    assert (ours - theirs).abs().max() <= 1e-3 * theirs.abs().max()
+
+
+def test_evaluate_agrees_with_the_run(trained: Path, squares: Path, tmp_path: Path) -> None:
+    out = tmp_path / "metrics.json"
+    options = ["--data", squares, "--held-out", "--own", trained, "--size", "64", "--device", "cpu"]
+    assert evaluate.main([*map(str, options), "--json", str(out)]) == 0
+    ours = json.loads((trained / "metrics.json").read_text())
+    again = json.loads(out.read_text())
+    assert again["bbox"] == pytest.approx(ours["bbox"], abs=1e-6)
+    assert again["per_class"] == ours["per_class"] and again["photos"] == 5
+
+
+def test_metrics_are_those_of_pycocotools(trained: Path, squares: Path, tmp_path: Path) -> None:
+    metrics, detections = tmp_path / "m.json", tmp_path / "d.json"
+    files = {"--cfg": "model.cfg", "--weights": "model.weights", "--names": "model.names"}
+    options = ["--data", str(squares), "--size", "64", "--score-threshold", "0.05"]
+    options += [word for key, name in files.items() for word in (key, str(trained / name))]
+    options += ["--json", str(metrics), "--detections", str(detections), "--device", "cpu"]
+    assert evaluate.main(options) == 0
+    truth = COCO(str(squares / "annotations.json"))
+    measured = COCOeval(truth, truth.loadRes(str(detections)), "bbox")
+    measured.evaluate()
+    measured.accumulate()
+    measured.summarize()
+    ours = json.loads(metrics.read_text())
+    for name, value in zip(STATISTICS, measured.stats, strict=True):
+        assert ours["bbox"][name] == (None if value < 0 else pytest.approx(value, abs=1e-9)), name
+    for name, category in (("red", 5), ("blue", 9)):
+        measured.params.catIds = [category]
+        measured.evaluate()
+        measured.accumulate()
+        measured.summarize()
+        assert ours["per_class"][name]["bbox"]["AP"] == pytest.approx(measured.stats[0], abs=1e-9)
+        assert ours["per_class"][name]["bbox"]["AP50"] == pytest.approx(measured.stats[1], abs=1e-9)
+
+
+def test_stopped_and_resumed_is_the_same_run(squares: Path, base: Path, tmp_path: Path) -> None:
+    settings = settings_of(squares, base, multi_scale=True)
+    whole = run_of(settings, tmp_path / "whole")
+    whole.fit()
+    wanted = whole.save().read_bytes()
+
+    def stop_at(step: int):
+        def stop(run: YoloRun) -> None:
+            if len(run.history) == step:
+                raise KeyboardInterrupt
+
+        return stop
+
+    for step in (1, 3):
+        part = run_of(settings, tmp_path / f"part{step}", threads=0)
+        with pytest.raises(KeyboardInterrupt):
+            part.fit(checkpoint_every=1, after_step=stop_at(step))
+        torch.manual_seed(99)
+        rest = run_of(settings, tmp_path / f"part{step}")
+        assert rest.resume() and len(rest.history) == step
+        rest.fit()
+        assert rest.history == whole.history
+        assert [one["bbox"] for one in rest.epochs] == [one["bbox"] for one in whole.epochs]
+        assert rest.save().read_bytes() == wanted
+
+
+def test_resume_wants_the_same_settings_and_data(squares: Path, base: Path, tmp_path: Path) -> None:
+    run = run_of(settings_of(squares, base, epochs=1), tmp_path / "out")
+    assert not run.resume()
+    run.fit()
+    other = run_of(settings_of(squares, base, epochs=2), tmp_path / "out")
+    with pytest.raises(CheckpointError, match="last.pt was made with epochs = 1, not 2: resume"):
+        other.resume()
+    again = run_of(settings_of(squares, base, epochs=1, evaluate_every=1), tmp_path / "out")
+    assert again.resume() and again.epoch == 1
+
+
+def command_of(squares: Path, base: Path, out: Path, *more: str) -> list[str]:
+    words = [
+        sys.executable,
+        "train.py",
+        "--data",
+        str(squares),
+        "--base",
+        str(base),
+        "--size",
+        "64",
+    ]
+    words += ["--pretrained", "none", "--epochs", "30", "--batch-size", "4", "--out", str(out)]
+    return [*words, "--checkpoint-every", "1", *more]
+
+
+def test_killed_and_resumed_is_the_same_run(
+    squares: Path, base: Path, tmp_path: Path, lesson_folder: Path
+) -> None:
+    """SIGKILL, which no program can answer, at two moments of the training."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    shared = {"cwd": lesson_folder, "env": environment, "stderr": subprocess.DEVNULL}
+    done = subprocess.run(
+        command_of(squares, base, tmp_path / "whole"), stdout=subprocess.DEVNULL, **shared
+    )
+    assert done.returncode == 0
+    out, killed_at = tmp_path / "killed", []
+    for wait in (0.05, 0.4):
+        process = subprocess.Popen(
+            command_of(squares, base, out, "--resume"), stdout=subprocess.DEVNULL, **shared
+        )
+        written = (out / "last.pt").stat().st_mtime_ns if (out / "last.pt").exists() else 0
+        while not (out / "last.pt").exists() or (out / "last.pt").stat().st_mtime_ns == written:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.01)
+        time.sleep(wait)
+        process.kill()
+        assert process.wait() != 0
+        killed_at.append(len(load_checkpoint(out / "last.pt")["progress"]["history"]))
+        assert not (out / "model.weights").exists()
+    assert 0 < killed_at[0] < killed_at[1] < 60
+    done = subprocess.run(
+        command_of(squares, base, out, "--resume"), stdout=subprocess.DEVNULL, **shared
+    )
+    assert done.returncode == 0
+    weights = [(folder / "model.weights").read_bytes() for folder in (out, tmp_path / "whole")]
+    assert weights[0] == weights[1]
+    results = [json.loads((f / "metrics.json").read_text()) for f in (out, tmp_path / "whole")]
+    assert results[0]["bbox"] == results[1]["bbox"]
+
+
+def halves_reference(settings: YoloSettings, folder: Path, steps: int) -> list[float]:
+    """Two processes as one: both halves through the same weights, then the mean gradient."""
+    run = run_of(settings, folder)
+    model = run.model
+    optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
+    schedule = warmup_cosine(optimizer, settings.epochs * len(run.batches), run_warmup(run))
+    losses: list[float] = []
+    for batch in list(run.batches.epoch(0))[:steps]:
+        optimizer.zero_grad()
+        half = len(batch.images) // 2
+        total = 0.0
+        statistics = None
+        for rank in (1, 0):  # rank 0 last: its batch norm statistics are the ones that stay
+            if statistics is not None:
+                model.load_state_dict(statistics, strict=False)
+            statistics = {n: b.clone() for n, b in model.named_buffers()}
+            part = slice(rank * half, (rank + 1) * half)
+            mine = batch.targets[(batch.targets[:, 0] // half) == rank].clone()
+            mine[:, 0] -= rank * half
+            images = batch.images[part].float().div(255)
+            terms = run.loss(model(images), mine, tuple(images.shape[2:]))
+            (sum(terms.values()) / 2).backward()
+            total += sum(terms.values()).item() / 2
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
+        optimizer.step()
+        schedule.step()
+        losses.append(total)
+    return losses
+
+
+def run_warmup(run: YoloRun) -> int:
+    total = run.settings.epochs * len(run.batches)
+    return min(round(run.settings.warmup * total), total - 1)
+
+
+def test_two_processes_have_the_loss_of_one(
+    squares: Path, base: Path, tmp_path: Path, lesson_folder: Path
+) -> None:
+    out = tmp_path / "two"
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words += command_of(squares, base, out)[1:]
+    words[words.index("30")] = "1"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(words, cwd=lesson_folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    history = load_checkpoint(out / "last.pt")["progress"]["history"]
+    settings = settings_of(squares, base, epochs=1, mosaic=0.0, evaluate_every=0)
+    reference = halves_reference(settings, tmp_path / "one", steps=2)
+    assert len(history) == 2
+    assert [one["loss"] for one in history] == pytest.approx(reference, rel=1e-4)
+    assert (out / "model.weights").is_file() and (out / "metrics.json").is_file()
+
+
+def test_a_nan_in_training_names_the_photos(squares: Path, base: Path, tmp_path: Path) -> None:
+    run = run_of(settings_of(squares, base), tmp_path / "out")
+    with torch.no_grad():
+        run.model.stages[4].conv.bias.fill_(float("inf"))
+    with pytest.raises(ValueError, match=r"in epoch 1, step 1, on the photos .*\.png"):
+        run.fit()
+
+
+def test_anchors_are_fitted_or_kept(squares: Path, base: Path) -> None:
+    photos = load_detection_data(str(squares)).train
+    cfg, note = choose_cfg(settings_of(squares, base), photos)
+    assert "the fitted ones 100%" in note and "anchors=8,8, 16,16" not in cfg
+    cfg, note = choose_cfg(settings_of(squares, base, anchors="base"), photos)
+    assert "kept, as asked for" in note
+    one = PhotoSet(photos.records[:1], photos.class_names)
+    cfg, note = choose_cfg(settings_of(squares, base), one)
+    assert "kept, too few boxes to fit others" in note
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "nowhere"], "data 'nowhere': allowed are street, penn_fudan"),
+        (["--size", "100"], "size is 100; allowed are multiples of 32"),
+        (["--base", "yolov9", "--data", "DATA"], "base is 'yolov9'; allowed are yolov3-tiny"),
+        (["--batch-size", "99", "--data", "DATA"], "batch_size is 99; allowed are 1 to 11"),
+        (["--precision", "fp16", "--data", "DATA"], "precision fp16 needs a CUDA GPU"),
+    ],
+)
+def test_the_command_says_what_is_wrong(
+    options: list[str], message: str, squares: Path, tmp_path: Path, capsys
+) -> None:
+    if torch.cuda.is_available() and "fp16" in options:
+        pytest.skip("with a GPU this is allowed")
+    words = [str(squares) if word == "DATA" else word for word in options]
+    assert train.main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cfg", "x.cfg"], "needs all three files"),
+        (["--size", "60"], "--size 60: allowed are multiples of 8 from 8 to 4096"),
+        (["--iou-threshold", "2"], "--iou-threshold must be from 0 to 1"),
+        (["--batch-size", "0"], "--batch-size must be 1 or more, got 0"),
+        (["--split", "val"], "val"),
+        (["--device", "tpu"], "device 'tpu' cannot be used"),
+    ],
+)
+def test_evaluate_says_what_is_wrong(
+    options: list[str], message: str, trained: Path, squares: Path, capsys
+) -> None:
+    own = [] if "--cfg" in options else ["--own", str(trained)]
+    assert evaluate.main(["--data", str(squares), *own, *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_teaches(capsys) -> None:
+    for command in (train, evaluate):
+        with pytest.raises(SystemExit) as caught:
+            command.main(["--help"])
+        assert caught.value.code == 0
+        text = capsys.readouterr().out
+        assert "examples:" in text and "exit code:" in text
+        assert max(map(len, text.splitlines())) <= 110
+
+
+def one_set(tmp_path: Path) -> PhotoSet:
+    return load_detection_data(str(write_squares(tmp_path / "few", 4))).test
+
+
+def test_coco_numbers_are_kept(tmp_path: Path) -> None:
+    photos = one_set(tmp_path)
+    truth = coco_truth(photos)
+    assert [one["id"] for one in truth["categories"]] == [5, 9]
+    boxes = torch.from_numpy(photos.boxes_xyxy(0))
+    found = [Found(boxes, torch.tensor([0.9, 0.8]), torch.from_numpy(photos.classes(0)))]
+    entries = coco_detections(photos, found)
+    assert {one["category_id"] for one in entries} == {5, 9}
+    assert {one["image_id"] for one in entries} == {photos.records[0].image_id}
+    metrics, curves = coco_metrics(truth, entries)
+    assert metrics["bbox"]["AP"] == pytest.approx(1.0) and curves["red"].shape == (101,)
+    assert "red" in format_metrics(metrics) and "1.000" in format_metrics(metrics)
+    mapped = coco_detections(photos, found, {0: 1})
+    assert [one["category_id"] for one in mapped] == [9]
+    nothing, _ = coco_metrics(truth, [])
+    assert nothing["bbox"]["AP"] == 0.0 and nothing["bbox"]["AP_large"] is None
+    assert " - " in format_metrics({"bbox": {}, "per_class": {}})
+
+
+def test_class_names_match_across_spellings(lesson_folder: Path) -> None:
+    darknet = (lesson_folder / "data/coco.names").read_text().split("\n")[:80]
+    assert match_class_names(darknet, ["tv", "Motorcycle", "dining table", "unicorn"]) == (
+        {62: 0, 3: 1, 60: 2},
+        ["unicorn"],
+    )
+    with pytest.raises(ValueError, match="knows none of the classes unicorn; its own are red"):
+        match_class_names(["red"], ["unicorn"])
+
+
+def test_confusion_is_counted(tmp_path: Path) -> None:
+    photos = one_set(tmp_path)
+    red, blue = torch.from_numpy(photos.boxes_xyxy(0))
+    nowhere = torch.tensor([0.0, 0, 1, 1])
+    found = Found(
+        torch.stack((red, red, nowhere, blue)),
+        torch.tensor([0.9, 0.8, 0.7, 0.1]),
+        torch.tensor([1, 0, 0, 1]),
+    )
+    # red was taken for blue; the second finds its object taken, the third nothing; blue is missed
+    assert confusion_matrix(photos, [found]).tolist() == [[0, 1, 0], [0, 0, 1], [2, 0, 0]]
+    nothing = Found(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    assert confusion_matrix(photos, [nothing])[:, 2].tolist() == [1, 1, 0]
+
+
+def test_batches_do_not_change_what_is_found(trained: Path, squares: Path) -> None:
+    model = Darknet(trained / "model.cfg")
+    model.load_weights(trained / "model.weights")
+    photos = load_detection_data(str(squares)).test
+    runs = [find_all(model.eval(), photos, 64, batch_size=b, progress=False) for b in (1, 3)]
+    for one, other in zip(*runs, strict=True):
+        assert torch.allclose(one.boxes_xyxy, other.boxes_xyxy, atol=1e-3)
+        assert torch.allclose(one.scores, other.scores, atol=1e-5)
+        assert len(one.scores) <= 100 and (one.scores.diff() <= 0).all()
