@@ -1,0 +1,110 @@
+"""How good a label map is: the confusion matrix, and the metrics that are read from it.
+
+Row t, column p of the matrix counts the pixels of the true class t that were given the class p.
+With the diagonal as right answers, a class's true positives are its diagonal entry, its false
+negatives the rest of its row, its false positives the rest of its column.
+
+IoU (Jaccard index) = TP / (TP + FP + FN). Dice (F1) = 2 TP / (2 TP + FP + FN).
+
+A class that neither occurs nor is predicted has no IoU: it is NaN, and means leave it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from class_table import IGNORE_INDEX
+
+
+class ConfusionMatrix:
+    """Count pixels by true and predicted class over any number of pictures.
+
+    Args:
+        num_classes: K.
+        ignore_index: the label of pixels that are not counted.
+
+    Attributes:
+        counts: int64 (K, K) on the CPU; rows are true classes, columns predictions.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int = IGNORE_INDEX) -> None:
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+
+    def update(self, predicted: Tensor, labels: Tensor) -> None:
+        """Add label maps of one shape; `labels` may hold ignored pixels, `predicted` none.
+
+        Raises:
+            ValueError: the shapes differ, or an entry is no class.
+        """
+        if predicted.shape != labels.shape:
+            raise ValueError(
+                f"predicted is {tuple(predicted.shape)}, but labels is {tuple(labels.shape)}"
+            )
+        counted = labels != self.ignore_index
+        pair = torch.stack([labels[counted].long(), predicted[counted].long()])  # (2, N)
+        if pair.numel() and not 0 <= pair.min() <= pair.max() < self.num_classes:
+            raise ValueError(
+                f"classes {pair.min().item()} to {pair.max().item()} in a label map; allowed are "
+                f"0 to {self.num_classes - 1}"
+            )
+        codes = pair[0] * self.num_classes + pair[1]
+        counts = torch.bincount(codes, minlength=self.num_classes**2)
+        self.counts += counts.view(self.num_classes, self.num_classes).cpu()
+
+    def iou(self) -> Tensor:
+        """Return each class's IoU, float64 (K,); NaN where the class does not appear at all."""
+        right, union = self._right_and_union()
+        return right / union  # 0 / 0 is NaN
+
+    def dice(self) -> Tensor:
+        """Return each class's Dice coefficient, float64 (K,); NaN as for `iou`."""
+        right, union = self._right_and_union()
+        return 2 * right / (union + right)
+
+    def mean_iou(self) -> float:
+        """Return the mean IoU of the classes that appear; NaN where nothing was counted."""
+        return self.iou().nanmean().item()
+
+    def pixel_accuracy(self) -> float:
+        """Return the share of pixels that are right; NaN where nothing was counted."""
+        return (self.counts.diag().sum().double() / self.counts.sum()).item()
+
+    def _right_and_union(self) -> tuple[Tensor, Tensor]:
+        right = self.counts.diag().double()
+        return right, self.counts.sum(0) + self.counts.sum(1) - right
+
+
+def summarize(matrix: ConfusionMatrix, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return the metrics as plain values; None stands for "does not appear".
+
+    Returns:
+        {"mean_iou", "mean_dice", "pixel_accuracy": floats, "per_class": {name: IoU}}.
+    """
+    per_class = dict(zip(class_names, map(_plain, matrix.iou().tolist()), strict=True))
+    return {
+        "mean_iou": _plain(matrix.mean_iou()),
+        "mean_dice": _plain(matrix.dice().nanmean().item()),
+        "pixel_accuracy": _plain(matrix.pixel_accuracy()),
+        "per_class": per_class,
+    }
+
+
+def format_metrics(metrics: dict[str, Any]) -> str:
+    """Return the metrics as a few lines of text."""
+    width = max(map(len, metrics["per_class"]))
+    lines = [f"{name:{width}}  {_shown(iou)}" for name, iou in metrics["per_class"].items()]
+    summary = f"mean IoU {_shown(metrics['mean_iou'])}, pixel accuracy "
+    return "\n".join([*lines, summary + _shown(metrics["pixel_accuracy"])])
+
+
+def _plain(value: float) -> float | None:
+    return None if value != value else value  # NaN is no number for JSON
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,166 @@
+"""Give every pixel of photos a class with a trained model: label maps, overlays and a JSON list.
+
+Examples:
+    python predict.py photo.jpg --checkpoint runs/street/best.pt
+    python predict.py "photos/*.jpg" --checkpoint runs/street/best.pt --json found.json --out drawn
+
+The JSON is a list with one entry a photo: {"file", "width", "height", "classes": [{"label",
+"class_name", "pixels", "share"}]}, the classes that occur, in the order of their labels. With
+--out, each photo gets two PNGs: photo.jpg.overlay.png to look at, and photo.jpg.labels.png, whose
+pixels are the labels 0, 1, ...; photo.jpg is never written to.
+
+Exit code: 0 done, 1 some photos could not be read, 2 bad usage or no photo at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from tqdm import tqdm
+
+from atomic import replacing
+from overlays import overlay
+from photos import PHOTO_SUFFIXES, expand_source, read_photo
+from sliding_window import DEFAULT_OVERLAP, predict_labels
+from training_run import load_model
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("source", help="a photo, a folder of photos, or a pattern in quotes")
+    add("--checkpoint", type=Path, required=True, help="best.pt of a training run")
+    add("--out", type=Path, help="folder for the overlays and label maps")
+    add("--json", type=Path, help="file for the list; without --json and --out it is printed")
+    add("--window", type=int, nargs=2, help="height and width the model sees at once")
+    add("--overlap", type=float, default=DEFAULT_OVERLAP, help="of neighbouring windows (0.25)")
+    parsed = parser.parse_args(arguments)
+    if not 0 <= parsed.overlap < 1:
+        parser.error(f"--overlap is {parsed.overlap}; allowed are 0 to below 1")
+    if parsed.window and min(parsed.window) < 1:
+        parser.error(f"--window is {parsed.window}; both sides have to be at least 1 pixel")
+    return parsed
+
+
+def predict(
+    model: nn.Module,
+    image: np.ndarray,
+    window: tuple[int, int],
+    overlap: float = DEFAULT_OVERLAP,
+) -> np.ndarray:
+    """Give every pixel of one picture a class.
+
+    Args:
+        model: a model of `models`, in evaluation mode.
+        image: uint8 (H, W, 3), RGB, of any size.
+        window: (height, width) of the part that the model sees at once.
+        overlap: share of a window that its neighbour covers too.
+
+    Returns:
+        uint8 (H, W): labels 0, 1, ...
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (3, H, W)
+    return predict_labels(model, pixels, window, overlap).numpy()
+
+
+def to_json(photo: Path, labels: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return how much of a photo each class covers, as plain values."""
+    values, counts = np.unique(labels, return_counts=True)
+    classes = [
+        {
+            "label": label,
+            "class_name": class_names[label],
+            "pixels": pixels,
+            "share": pixels / labels.size,
+        }
+        for label, pixels in zip(values.tolist(), counts.tolist(), strict=True)
+    ]
+    height, width = labels.shape
+    return {"file": str(photo), "width": width, "height": height, "classes": classes}
+
+
+def write_pictures(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) -> None:
+    """Write `name`.overlay.png and `name`.labels.png into the folder."""
+    for ending, picture in (("overlay", overlay(image, labels)), ("labels", labels)):
+        with replacing(folder / f"{name}.{ending}.png") as file:
+            Image.fromarray(picture).save(file, "PNG")
+
+
+def find_photos(source: str) -> list[Path]:
+    """List the photos of a file, folder or pattern, sorted.
+
+    Raises:
+        PhotoError: there is none.
+        ValueError: two of them have one name, and would be written to one file.
+    """
+    photos = [path for path in expand_source(source) if path.suffix.lower() in PHOTO_SUFFIXES]
+    if not photos:
+        raise ValueError(f"{source} has no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
+    names = [path.name for path in photos]
+    twice = next((path for k, path in enumerate(photos) if path.name in names[:k]), None)
+    if twice is not None:
+        raise ValueError(f"{twice}: another photo of {source} has that name too; rename one")
+    return photos
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Handle every photo and return the number of those that failed.
+
+    Raises:
+        ValueError: no photo, or no usable checkpoint.
+    """
+    photos = find_photos(arguments.source)
+    model, class_names, settings = load_model(arguments.checkpoint)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    window = tuple(arguments.window or settings.window)
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    entries, failed = [], 0
+    for photo in tqdm(photos, "predicting", disable=len(photos) == 1):
+        try:
+            image = read_photo(photo)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        labels = predict(model, image, window, arguments.overlap)
+        entries.append(to_json(photo, labels, class_names))
+        if arguments.out:
+            write_pictures(arguments.out, photo.name, image, labels)
+    _write(arguments, json.dumps(entries, indent=2))
+    return failed
+
+
+def _write(arguments: argparse.Namespace, text: str) -> None:
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(arguments.json) as file:
+            file.write((text + "\n").encode())
+    elif not arguments.out:
+        print(text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parsed = parse_arguments(arguments)
+    try:
+        return 1 if run(parsed) else 0
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

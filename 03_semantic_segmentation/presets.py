@@ -1,0 +1,149 @@
+"""The two sizes in which this lesson runs: on a laptop without a network, and in full on a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+
+from losses import check_loss_weights
+from models import MODELS
+
+UNKNOWN_LABELS = ("error", "ignore")
+SIZES = ("crop_size", "window")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a training run depends on, beside its data.
+
+    Attributes:
+        preset: name of the preset these began as.
+        data: "street", "penn_fudan" or a path.
+        model: one of `models.MODELS`.
+        pretrained: start from trained weights, where the model has some.
+        half_size: the network sees pictures of half the size; see `models.SegmentationModel`.
+        loss_weights: factors of the losses in the sum, by name; see `losses.LOSSES`.
+        balance_classes: weigh the classes in the cross-entropy, rare ones more.
+        unknown_labels: "error", or "ignore" for mask values that the class table does not list.
+        crop_size: (height, width) cut at random from training pictures; None takes them whole.
+        scale: smallest and largest factor of a random resize before that; None does none.
+        window: (height, width) of the sliding window for pictures that are larger.
+        epochs: passes over the training images.
+        batch_size: images a step, of all processes together.
+        learning_rate: after the warm-up.
+        encoder_rate: factor of the learning rate for layers that are pretrained.
+        warmup_fraction: share of all steps in which the learning rate rises.
+        optimizer: "adamw" or "sgd".
+        weight_decay: as the optimiser takes it.
+        max_gradient_norm: longer gradients are shortened to it; None leaves them.
+        flip: probability of a left-right flip.
+        photometric: probability of changed colours.
+        seed: of everything random.
+        num_scenes: drawn training scenes, for the data "street".
+        num_workers: processes that load data.
+    """
+
+    preset: str = "laptop"
+    data: str = "street"
+    model: str = "smp_unet"
+    pretrained: bool = True
+    half_size: bool = True  # a quarter of the time
+    loss_weights: dict[str, float] = field(
+        default_factory=lambda: {"cross_entropy": 1.0, "dice": 1.0}
+    )
+    balance_classes: bool = False
+    unknown_labels: str = "error"
+    crop_size: tuple[int, int] | None = None
+    scale: tuple[float, float] | None = None
+    window: tuple[int, int] = (240, 320)
+    epochs: int = 2
+    batch_size: int = 4
+    learning_rate: float = 3e-3
+    encoder_rate: float = 0.2
+    warmup_fraction: float = 0.2
+    optimizer: str = "adamw"
+    weight_decay: float = 1e-2
+    max_gradient_norm: float | None = 5.0
+    flip: float = 0.5
+    photometric: float = 0.0
+    seed: int = 0
+    num_scenes: int = 800
+    num_workers: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("crop_size", "scale", "window"):
+            if getattr(self, name) is not None:  # a checkpoint gives a list
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_choices()
+        self._check_ranges()
+        check_loss_weights(self.loss_weights)
+
+    def _check_choices(self) -> None:
+        for name, allowed in (("model", MODELS), ("unknown_labels", UNKNOWN_LABELS)):
+            if getattr(self, name) not in allowed:
+                shown = ", ".join(allowed)
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {shown}")
+
+    def _check_ranges(self) -> None:
+        for name in ("epochs", "batch_size", "num_scenes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is allowed")
+        for name in SIZES:
+            if getattr(self, name) is not None and min(getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; sides of 1 pixel or more are")
+        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale is {self.scale}; 0 < smallest <= largest is allowed")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        if not 0 < self.encoder_rate <= 1:
+            raise ValueError(f"encoder_rate is {self.encoder_rate}; above 0 and up to 1 is allowed")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values, for a checkpoint."""
+        values = asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+# The full preset follows torchvision's reference training of DeepLabV3, on fewer pictures.
+PRESETS = {
+    "laptop": Settings(),
+    "full": Settings(
+        preset="full",
+        data="penn_fudan",
+        model="deeplabv3",
+        crop_size=(480, 480),
+        scale=(0.5, 2.0),
+        window=(480, 640),
+        epochs=30,
+        batch_size=8,
+        half_size=False,
+        encoder_rate=1.0,
+        learning_rate=0.01,
+        warmup_fraction=0.05,
+        optimizer="sgd",
+        weight_decay=1e-4,
+        max_gradient_norm=None,
+        photometric=0.5,
+        num_workers=4,
+    ),
+}
+
+
+def choose_preset() -> str:
+    """Return "full" on a machine with a CUDA GPU, and "laptop" elsewhere."""
+    return "full" if torch.cuda.is_available() else "laptop"
+
+
+def make_settings(preset: str | None = None, **changes: Any) -> Settings:
+    """Return a preset's settings with changes; None chooses the preset by the machine.
+
+    Raises:
+        ValueError: unknown preset, or a value out of range.
+        TypeError: a change that is no setting.
+    """
+    preset = preset or choose_preset()
+    if preset not in PRESETS:
+        raise ValueError(f"preset is {preset!r}; allowed are {', '.join(PRESETS)}")
+    return replace(PRESETS[preset], **changes)
