@@ -19,7 +19,11 @@ EXECUTED = find_notebooks(ROOT)
 ALL = sorted(ROOT.glob("[0-9][0-9]_*/*.ipynb"))
 
 # Train for some minutes each. `make run` executes them; here, where time is short, only on demand:
-LONG = {"faster_r_cnn_custom_classes.ipynb", "semantic_segmentation.ipynb"}
+LONG = {
+    "faster_r_cnn_custom_classes.ipynb",
+    "yolo_v3_training.ipynb",
+    "semantic_segmentation.ipynb",
+}
 LARGEST = 700_000  # bytes
 LONGEST_CELL = 30  # lines
 MACHINE_PATH = re.compile(
