@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -27,6 +26,7 @@ from atomic import replacing
 from evaluation import format_metrics
 from model import BACKBONES
 from presets import PRESETS, TASKS, Settings, make_settings
+from processes import start_processes, stop_processes
 from training_data import load_training_data
 from training_run import TrainingRun
 
@@ -70,19 +70,6 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     if arguments.from_scratch:
         changes["pretrained"] = False
     return make_settings(arguments.preset, **changes)
-
-
-def start_processes() -> tuple[int, int, torch.device]:
-    """Return rank, world size and device; under torchrun, connect to the other processes."""
-    world_size = int(os.environ.get("WORLD_SIZE", 1))
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
-    if cuda:
-        torch.cuda.set_device(device)
-    if world_size > 1:
-        torch.distributed.init_process_group("nccl" if cuda else "gloo")
-    return int(os.environ.get("RANK", 0)), world_size, device
 
 
 def train(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any] | None:
@@ -136,8 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"stopped; go on with --out {parsed.out} --resume", file=sys.stderr)
         return 2
     finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        stop_processes()
     if metrics is not None:
         print(format_metrics(metrics))
         print(f"{metrics['seconds']:.0f} s; results in {parsed.out}")

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -28,6 +27,7 @@ from atomic import replacing
 from coco_metrics import format_metrics
 from detection_data import load_detection_data
 from memory_reuse import keep_freed_memory
+from processes import start_processes, stop_processes
 from start_weights import BASES
 from training_figures import write_figures
 from yolo_engine import PRECISIONS
@@ -104,18 +104,6 @@ def settings_from(options: argparse.Namespace) -> YoloSettings:
     return YoloSettings(**{name: value for name, value in given.items() if value is not None})
 
 
-def start_processes() -> tuple[int, int, torch.device]:
-    """Return rank, world size and device; under torchrun, connect to the other processes."""
-    world_size = int(os.environ.get("WORLD_SIZE", 1))
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else "cpu"
-    if cuda:
-        torch.cuda.set_device(device)
-    if world_size > 1:
-        torch.distributed.init_process_group("nccl" if cuda else "gloo")
-    return int(os.environ.get("RANK", 0)), world_size, torch.device(device)
-
-
 def load_data(settings: YoloSettings) -> Any:
     """The data that the settings name."""
     return load_detection_data(
@@ -172,8 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"stopped; go on with --out {options.out} --resume", file=sys.stderr)
         return 2
     finally:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        stop_processes()
     if metrics is not None:
         print(format_metrics(metrics))
         whole = time.perf_counter() - began
