@@ -30,8 +30,8 @@ def _bend(start: Point, first: float, second: float, lengths: Point) -> list[Poi
 
 def _from_the_side(dice: Dice, look: Look, walking: bool) -> Sketch:
     """Sketch a person who looks to the right."""
-    stride = dice.uniform(0.16, 0.34) if walking else dice.uniform(0.0, 0.06)
-    bend = dice.uniform(0.05, 0.45) if walking else 0.02
+    stride = dice.uniform(0.14, 0.26) if walking else dice.uniform(0.0, 0.06)
+    bend = dice.uniform(0.05, 0.25) if walking else 0.02
     swing = dice.choice((-1, 1))
     angles = [(stride, stride - 0.12), (-stride, -stride - bend)][::swing]
     legs = [_bend((0.0, 0.0), a, b, (THIGH, SHIN)) for a, b in angles]
@@ -69,13 +69,13 @@ def _facing(dice: Dice, look: Look, view: str) -> Sketch:
     """Sketch a person who comes towards the viewer or goes away."""
     sketch, wide = Sketch(), look.build
     spread = dice.uniform(0.0, 0.1)
-    for side, up in ((-1, dice.choice((0.0, 0.0, 0.03, 0.06))), (1, 0.0)):
+    for side, up in ((-1, dice.choice((0.0, 0.0, 0.0, 0.03))), (1, 0.0)):
         hip = (side * 0.048 * wide, HIP)
         hip, knee, foot = _bend(hip, side * spread, side * spread * 0.6, (THIGH, SHIN))
         leg = [hip, (knee[0], knee[1] + up * 0.5), (foot[0], foot[1] + up)]
         _leg(sketch, look, leg, 0.9 if up else 1.0, side * 0.015)
     shoulder, waist = 0.1 * (0.5 + wide / 2), 0.082 * wide
-    arms = [_arm(dice, (side * shoulder, 0.79), side * dice.uniform(0.08, 0.3)) for side in (-1, 1)]
+    arms = [_arm(dice, (side * shoulder, 0.79), side * dice.uniform(0.08, 0.2)) for side in (-1, 1)]
     skirt_and_coat(sketch, look, 0.09 * wide, spread)
     right = [(0.05, 0.84), (shoulder + 0.012, 0.795), (waist, 0.63), (waist + 0.008, 0.49)]
     sketch.polygon(right + [(-x, y) for x, y in reversed(right)], look.top)
@@ -94,13 +94,13 @@ def _arm(dice: Dice, shoulder: Point, angle: float, from_the_side: bool = False)
     """Choose what an arm does: mostly swing, sometimes wave, hold a phone or rest on the hip."""
     outwards = 1 if from_the_side or angle > 0 else -1
     pose = dice.uniform()
-    if pose < 0.03:  # wave
+    if pose < 0.02:  # wave
         return _bend(shoulder, outwards * 2.0, outwards * 2.9, (UPPER_ARM, FOREARM))
-    if pose < 0.08:  # phone
+    if pose < 0.05:  # phone
         return _bend(shoulder, outwards * 0.35, outwards * 2.6, (UPPER_ARM, FOREARM))
-    if pose < 0.12 and not from_the_side:  # hand on the hip
+    if pose < 0.08 and not from_the_side:  # hand on the hip
         return _bend(shoulder, outwards * 0.75, -outwards * 0.7, (UPPER_ARM, FOREARM))
-    bend = dice.uniform(0.05, 0.7) if from_the_side else -angle * dice.uniform(0.2, 1.4)
+    bend = dice.uniform(0.05, 0.5) if from_the_side else -angle * dice.uniform(0.2, 1.4)
     return _bend(shoulder, angle, angle + bend, (UPPER_ARM, FOREARM))
 
 
@@ -108,9 +108,9 @@ def _sleeve(sketch: Sketch, look: Look, arm: list[Point], light: float) -> None:
     sleeve = shade(look.top, light * 0.93)
     bare = look.legs == "shorts" and not look.coat
     skin = shade(look.skin, min(1.0, light))
-    sketch.line(arm[1:], 0.06 * look.build, skin if bare else sleeve)
+    sketch.line(arm[1:], 0.066 * look.build, skin if bare else sleeve)
     sketch.line(arm[:2], 0.07 * look.build, sleeve)
-    sketch.ellipse(arm[2][0], arm[2][1], 0.03, 0.03, skin)
+    sketch.ellipse(arm[2][0], arm[2][1], 0.034, 0.034, skin)
 
 
 def _leg(sketch: Sketch, look: Look, leg: list[Point], light: float, toe: float) -> None:

@@ -39,7 +39,7 @@ class Mood:
 
 def random_mood(dice: Dice) -> Mood:
     """Choose hour and weather."""
-    hour = dice.choice(("day",) * 8 + ("grey",) * 4 + ("evening",) * 2 + ("dusk", "mist"))
+    hour = dice.choice(("day",) * 9 + ("grey",) * 5 + ("evening",) + ("dusk", "mist"))
     top, bottom = {
         "day": ((92, 150, 214), (190, 216, 236)),
         "grey": ((150, 156, 164), (196, 200, 204)),
@@ -55,12 +55,12 @@ def random_mood(dice: Dice) -> Mood:
         sky_bottom=shade(bottom, dice.uniform(0.92, 1.06)),
         clouds={"day": dice.uniform(), "grey": 0.9, "mist": 0.0}.get(hour, 0.4),
         gains=(bright * (1 + warm), bright, bright * (1 - warm)),
-        contrast={"mist": dice.uniform(0.65, 0.8)}.get(hour, dice.uniform(0.9, 1.08)),
+        contrast={"mist": dice.uniform(0.75, 0.85)}.get(hour, dice.uniform(0.9, 1.08)),
         light_xz=(dice.choice((-1, 1)) * dice.uniform(0.35, 1.5), dice.uniform(-0.4, 0.7)),
         shadow={"day": 0.32, "evening": 0.3, "dusk": 0.12}.get(hour, 0.15),
         lit_windows={"dusk": 0.6, "evening": 0.3}.get(hour, 0.04),
         rain=hour in ("grey", "dusk") and dice.chance(0.35),
-        haze=dice.uniform(0.45, 0.6),
+        haze=dice.uniform(0.35, 0.5),
     )
 
 
@@ -87,7 +87,7 @@ def skyline(dice: Dice, half_width: float, mood: Mood) -> Sketch:
     sketch, x = Sketch(), -half_width
     while x < half_width:
         wide, high = dice.uniform(0.1, 0.28) * half_width, dice.uniform(0.1, 0.42) * half_width
-        wall = mix(dice.choice(WALLS), mood.sky_bottom, dice.uniform(0.35, 0.6))
+        wall = mix(dice.choice(WALLS), mood.sky_bottom, dice.uniform(0.2, 0.4))
         sketch.rectangles([(x, -1, x + wide, high)], wall)
         if dice.chance(0.3):
             sketch.polygon(

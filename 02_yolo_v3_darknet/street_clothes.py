@@ -16,11 +16,11 @@ SKINS = (
 HAIRS = ((28, 22, 20), (40, 28, 22), (62, 40, 26), (84, 50, 30), (110, 72, 38), (60, 60, 62))
 TOPS = (
     (188, 44, 48), (222, 120, 40), (236, 196, 70), (70, 128, 78), (44, 92, 160), (84, 160, 200),
-    (120, 70, 140), (224, 110, 150), (240, 238, 230), (30, 34, 48), (150, 84, 44), (30, 126, 122),
+    (120, 70, 140), (224, 110, 150), (30, 126, 122), (150, 30, 90),
 )  # fmt: skip
 BOTTOMS = (
-    (38, 54, 96), (60, 90, 150), (34, 34, 40), (66, 84, 48), (110, 40, 44), (184, 108, 64),
-    (90, 58, 40), (86, 60, 116),
+    (38, 54, 96), (52, 84, 156), (34, 34, 40), (120, 36, 44), (186, 100, 50), (86, 56, 120),
+    (28, 96, 92), (60, 44, 36),
 )  # fmt: skip
 
 
@@ -46,8 +46,8 @@ class Look:
 
 def random_look(dice: Dice, child: bool = False, rain: bool = False) -> Look:
     """Dress somebody."""
-    bags = ("none",) * 9 + ("backpack", "backpack", "handbag", "bag")
-    legs = dice.choice(("trousers",) * 10 + ("shorts", "skirt"))
+    bags = ("none",) * 16 + ("backpack", "backpack", "handbag", "bag")
+    legs = dice.choice(("trousers",) * 14 + ("shorts", "skirt"))
     top = shade(dice.choice(TOPS), dice.uniform(0.75, 1.15))
     bottom = shade(dice.choice(BOTTOMS), dice.uniform(0.75, 1.15))
     if legs == "skirt" and dice.chance(0.4):  # a dress
@@ -59,12 +59,12 @@ def random_look(dice: Dice, child: bool = False, rain: bool = False) -> Look:
         bottom=bottom,
         shoes=dice.choice(((30, 28, 28), (30, 28, 28), (52, 36, 28), (28, 30, 44))),
         legs=legs,
-        coat=dice.chance(0.4 if rain else 0.1),
+        coat=dice.chance(0.4 if rain else 0.06),
         pattern=dice.choice(("plain", "plain", "plain", "plain", "stripes", "open")),
-        hair_style=dice.choice(("short",) * 6 + ("long", "long", "bun", "bald")),
-        hat=dice.choice(("none",) * 12 + ("cap", "beanie", "brim")),
+        hair_style=dice.choice(("short",) * 9 + ("long", "long", "bun", "bald")),
+        hat=dice.choice(("none",) * 21 + ("cap", "beanie", "brim")),
         carries="umbrella" if dice.chance(0.3 if rain else 0.01) else dice.choice(bags),
-        build=dice.uniform(0.95, 1.3),
+        build=dice.uniform(1.0, 1.25),
         head=dice.uniform(1.25, 1.45) if child else dice.uniform(0.98, 1.1),
     )
 

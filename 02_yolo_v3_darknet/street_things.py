@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from street_drawing import CIRCLE, Colour, Dice, Sketch, mix, shade
 
 PAINTS = (
-    (186, 36, 40), (36, 70, 136), (232, 232, 228), (40, 42, 46), (150, 154, 158), (96, 110, 120),
-    (40, 104, 84), (214, 172, 60), (110, 164, 200), (206, 108, 50), (120, 40, 56), (222, 214, 190),
+    (186, 36, 40), (36, 70, 136), (240, 240, 238), (40, 42, 46), (60, 120, 180), (24, 120, 130),
+    (40, 104, 84), (224, 178, 50), (90, 150, 206), (206, 100, 40), (130, 36, 56), (110, 60, 130),
 )  # fmt: skip
 GLASS, TYRE, STEEL = (46, 60, 74), (28, 28, 30), (92, 94, 98)
 
@@ -175,9 +175,9 @@ def bicycle(dice: Dice) -> Sketch:
         circle = [(hub[0] + 0.31 * c, hub[1] + 0.31 * s) for c, s in CIRCLE]
         for k in (0, 3, 6):
             sketch.line([circle[k], circle[k + 8]], 0.012, (150, 150, 154))
-        sketch.line([*circle, circle[0]], 0.06, TYRE)
+        sketch.line([*circle, circle[0]], 0.085, TYRE)
     for tube in ([rear, crank, seat, rear], [crank, head], [seat, head], [head, front]):
-        sketch.line(tube, 0.05, frame)
+        sketch.line(tube, 0.075, frame)
     sketch.line([head, (0.34, 1.0), (0.46, 1.04)], 0.045, (60, 60, 64))
     sketch.line([seat, (-0.25, 0.93)], 0.035, (80, 80, 84))
     sketch.line([(-0.36, 0.95), (-0.14, 0.94)], 0.075, (36, 30, 28))

@@ -16,7 +16,7 @@ GREENS = ((58, 108, 52), (82, 128, 58), (44, 88, 60), (112, 138, 60), (150, 120,
 def traffic_light_pole(height: float) -> Sketch:
     """Sketch the pole under a traffic light's head; it is no part of the labelled light."""
     sketch = Sketch()
-    sketch.line([(0, 0), (0, height)], 0.11, STEEL)
+    sketch.line([(0, 0), (0, height)], 0.17, STEEL)
     sketch.rectangles([(-0.12, 0, 0.12, 0.25)], shade(STEEL, 0.75))
     return sketch
 
@@ -52,12 +52,12 @@ def lamp(dice: Dice) -> Sketch:
     """Sketch a street lamp 4 to 5.5 high."""
     sketch = Sketch()
     height, colour = dice.uniform(4.0, 5.5), dice.choice((STEEL, (48, 52, 50), (60, 78, 66)))
-    sketch.line([(0, 0), (0, height)], 0.1, colour)
-    sketch.line([(0, 0), (0, 0.9)], 0.2, colour)
+    sketch.line([(0, 0), (0, height)], 0.16, colour)
+    sketch.line([(0, 0), (0, 0.9)], 0.26, colour)
     if dice.chance(0.5):
         side = dice.choice((-1, 1))
         sketch.line(
-            [(0, height), (side * 0.4, height + 0.3), (side * 1.1, height + 0.25)], 0.08, colour
+            [(0, height), (side * 0.4, height + 0.3), (side * 1.1, height + 0.25)], 0.13, colour
         )
         sketch.line([(side * 0.9, height + 0.2), (side * 1.3, height + 0.2)], 0.14, (240, 232, 190))
     else:
@@ -157,9 +157,9 @@ def bench(dice: Dice) -> Sketch:
     """Sketch a bench 0.85 high."""
     sketch, wood = Sketch(), shade((150, 104, 62), dice.uniform(0.7, 1.2))
     for x in (-0.75, 0.75):
-        sketch.line([(x, 0), (x, 0.9)], 0.09, (52, 54, 56))
+        sketch.line([(x, 0), (x, 0.9)], 0.12, (52, 54, 56))
     for y in (0.45, 0.62, 0.78):
-        sketch.line([(-0.95, y), (0.95, y)], 0.11, shade(wood, 0.7 + y * 0.4))
+        sketch.line([(-0.95, y), (0.95, y)], 0.145, shade(wood, 0.7 + y * 0.4))
     return sketch
 
 
@@ -184,7 +184,7 @@ def planter(dice: Dice) -> Sketch:
 
 def _sign(dice: Dice) -> Sketch:
     sketch, y = Sketch(), dice.uniform(2.0, 2.6)
-    sketch.line([(0, 0), (0, y)], 0.07, (140, 144, 148))
+    sketch.line([(0, 0), (0, y)], 0.13, (110, 114, 118))
     kind = dice.integer(0, 2)
     if kind == 0:
         sketch.ellipse(0, y, 0.36, 0.36, (196, 34, 40))

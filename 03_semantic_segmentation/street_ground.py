@@ -72,11 +72,9 @@ def paint_backdrop(canvas: np.ndarray, plan: Plan) -> None:
     wide = camera.width / 2 / camera.scale(FAR) * 1.1
     ground = Ground(canvas, camera)
     far_houses = skyline(dice, wide, mood)
-    grey = dice.uniform(0.85, 1.2)
-    paved = shade(dice.choice(((170, 164, 154), (184, 172, 156), (156, 158, 160))), grey)
-    tar = shade(
-        dice.choice(((92, 94, 98), (108, 108, 108), (84, 86, 92))), dice.uniform(0.85, 1.15)
-    )
+    grey = dice.uniform(0.95, 1.15)
+    paved = shade(dice.choice(((182, 174, 158), (194, 178, 154), (172, 168, 160))), grey)
+    tar = shade(dice.choice(((82, 84, 90), (92, 92, 94), (74, 76, 84))), dice.uniform(0.85, 1.15))
     canvas[int(camera.horizon) :].view(np.uint32)[...] = np.array(
         (*paved, PAVEMENT), np.uint8
     ).view(np.uint32)

@@ -31,7 +31,7 @@ from street_things import bicycle, car, dog
 PERSON, CAR, BICYCLE, DOG, LIGHT = 1, 2, 3, 4, 5  # labels
 SEE_THROUGH = ("bicycle", "ridden bicycle", "furniture")
 TOP_ONLY = ("tree", "rider")  # hide what is behind their upper half
-LEAST_SHOWN = {PERSON: 0.5, CAR: 0.3, BICYCLE: 0.25, DOG: 0.4, LIGHT: 0.6}  # share of the box
+LEAST_SHOWN = {PERSON: 0.55, CAR: 0.5, BICYCLE: 0.4, DOG: 0.6, LIGHT: 0.6}  # share of the box
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,9 @@ def _add_greenery(plan: Plan, dice: Dice) -> None:
 
 def _add_furniture(plan: Plan, dice: Dice) -> None:
     for _ in range(dice.choice((0, 0, 1, 1, 2))):
-        _add(plan, "lamp", lamp(dice), _kerb_place(plan, dice, 4.0, 20.0))
+        _add(plan, "lamp", lamp(dice), _kerb_place(plan, dice, 4.0, 13.0))
     for _ in range(dice.integer(0, 3)):
-        _add(plan, "furniture", small_furniture(dice), _kerb_place(plan, dice, 3.0, 16.0))
+        _add(plan, "furniture", small_furniture(dice), _kerb_place(plan, dice, 3.0, 11.0))
     if dice.chance(0.35 if plan.kind == "square" else 0.1):
         _add(plan, "statue", statue(dice), _kerb_place(plan, dice, 4.0, 14.0))
     if dice.chance(0.16):
@@ -191,7 +191,7 @@ def _add_furniture(plan: Plan, dice: Dice) -> None:
 def _add_cars(plan: Plan, dice: Dice) -> None:
     used: list[tuple[float, float]] = []
     gap_x, gap_z = (1.9, 5.4) if plan.kind == "along" else (5.0, 1.9)
-    for _ in range(dice.choice((0, 1, 1, 2, 2, 3, 4))):
+    for _ in range(dice.choice((0, 1, 1, 1, 2, 2, 3))):
         x, z, yaw = _car_place(plan, dice)
         if any(abs(x - a) < gap_x and abs(z - b) < gap_z for a, b in used):
             continue
@@ -202,10 +202,10 @@ def _add_cars(plan: Plan, dice: Dice) -> None:
 
 def _add_bicycles(plan: Plan, dice: Dice) -> None:
     for _ in range(dice.choice((0, 0, 1, 1, 1, 2))):
-        z = _depth(plan, dice, 1.05, 0.09, 0.34)
+        z = _depth(plan, dice, 1.05, 0.12, 0.36)
         x = plan.half_width(z) * dice.uniform(-0.9, 0.9)
         yaw = dice.choice((0, math.pi)) + dice.uniform(-0.6, 0.6)
-        ridden = dice.chance(0.14)
+        ridden = dice.chance(0.12)
         kind = "ridden bicycle" if ridden else "bicycle"
         _add(plan, kind, bicycle(dice), (x, z), yaw=yaw, label=BICYCLE)
         if ridden:
@@ -218,18 +218,18 @@ def _car_place(plan: Plan, dice: Dice) -> tuple[float, float, float]:
     left, right = plan.road
     turn = dice.uniform(-0.12, 0.12)
     if plan.kind == "along":
-        z = dice.uniform(6.0, 24.0)
+        z = dice.uniform(5.5, 15.0)
         lane = dice.choice((left + 1.1, right - 1.1, left + 1.1, right - 1.1, (left + right) / 2))
         return lane, z, dice.choice((-1, 1)) * math.pi / 2 + turn
     z = dice.choice((max(3.6, left + 1.1), right - 1.1))
     if dice.chance(0.15):
         turn += dice.uniform(-0.9, 0.9)  # leaves its parking lot
-    return plan.half_width(z) * dice.uniform(-1.1, 1.1), z, dice.choice((0, math.pi)) + turn
+    return plan.half_width(z) * dice.uniform(-0.9, 0.9), z, dice.choice((0, math.pi)) + turn
 
 
 def _add_traffic_lights(plan: Plan, dice: Dice) -> None:
     for _ in range(dice.choice((0, 0, 0, 1, 1, 1, 2))):
-        z = _depth(plan, dice, 1.15, 0.09, 0.3)
+        z = _depth(plan, dice, 1.15, 0.11, 0.32)
         room = plan.camera.eye_height + plan.camera.horizon * 0.96 / plan.camera.scale(z) - 1.2
         bottom = max(0.8, min(dice.uniform(2.0, 2.8), room))
         x = plan.half_width(z) * dice.uniform(-0.95, 0.95)
@@ -238,22 +238,22 @@ def _add_traffic_lights(plan: Plan, dice: Dice) -> None:
 
 
 def _add_people(plan: Plan, dice: Dice) -> None:
-    if dice.chance(0.12):
+    if dice.chance(0.08):
         plan.things[:] = [thing for thing in plan.things if thing.kind != "rider"]
         return
     camera, x, z, side, company = plan.camera, 0.0, 0.0, 1, False
     in_full = camera.focal * camera.eye_height / (0.985 * camera.height - camera.horizon)
-    for k in range(dice.choice((1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 5, 8))):
+    for k in range(dice.choice((1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 6))):
         child = dice.chance(0.06)
         height = dice.uniform(0.95, 1.35) if child else dice.uniform(1.55, 1.92)
-        company = k > 0 and dice.chance(0.35 if company else 0.5)
+        company = k > 0 and dice.chance(0.3 if company else 0.7)
         if company:
-            x, z = x + side * dice.uniform(0.22, 0.36), z + dice.uniform(0.1, 0.35)
+            x, z = x + side * dice.uniform(0.26, 0.4), z + dice.uniform(0.1, 0.3)
         else:
-            low, high = (0.09, 0.15) if dice.chance(0.09) else (0.38, 0.84)
+            low, high = (0.09, 0.15) if dice.chance(0.09) else (0.45, 0.84)
             z = _depth(plan, dice, height, low, high)
-            z = max(z, 0.0 if dice.chance(0.1) else in_full)
-            x, side = plan.half_width(z) * dice.uniform(-0.95, 0.95), dice.choice((-1, 1))
+            z = max(z, 0.0 if dice.chance(0.08) else in_full)
+            x, side = plan.half_width(z) * dice.uniform(-0.9, 0.9), dice.choice((-1, 1))
         view = dice.choice(("side", "front", "back"))
         figure = pedestrian(dice, random_look(dice, child, plan.mood.rain), view, dice.chance(0.7))
         sketch = Sketch()
@@ -267,7 +267,7 @@ def _add_people(plan: Plan, dice: Dice) -> None:
 def _add_dogs(plan: Plan, dice: Dice) -> None:
     people = [thing for thing in plan.things if thing.kind == "person" and 2.5 < thing.z < 12]
     for _ in range(dice.choice((0, 0, 0, 1, 1, 1, 2))):
-        z = _depth(plan, dice, 0.9, 0.08, 0.32)
+        z = _depth(plan, dice, 0.9, 0.16, 0.36)
         x = plan.half_width(z) * dice.uniform(-0.95, 0.95)
         if people and dice.chance(0.4):
             owner = dice.choice(people)
