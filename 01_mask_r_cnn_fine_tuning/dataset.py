@@ -17,62 +17,37 @@ box without area, and torchvision's models refuse such a box. A picture without 
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from annotation_records import AnnotationError, AnnotationSet, ImageRecord, ObjectRecord
 from annotations import read_annotations, read_coco
 from coco_masks import decode_masks
+from item_dataset import ItemDataset, Target, Transforms
 from mask_boxes import masks_to_boxes_xyxy
 from mask_files import read_instance_ids
 from photos import PHOTO_SUFFIXES, photo_size, read_photo
 
-Target = dict[str, Any]
-Transforms = Callable[[tv_tensors.Image, Target], tuple[Any, Target]]
 CROWD = ("keep", "drop")
 
 
-class _DetectionItems(Dataset):
-    """What both datasets share: a list of items, of which a part can be taken."""
+class DetectorItems(ItemDataset):
+    """Items of either dataset, as a detector wants them."""
 
-    class_names: tuple[str, ...]
     has_masks: bool
-    transforms: Transforms | None
-    _items: list[Any]
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> tuple[Any, Target]:
-        image, target = self._load(self._items[index])
-        if self.transforms is None:
-            return image, target
-        return self.transforms(image, target)
 
     @property
     def num_classes(self) -> int:
         """Count the classes with the background, as torchvision's models want it."""
         return len(self.class_names) + 1
 
-    def subset(self, indices: Sequence[int], transforms: Transforms | None) -> _DetectionItems:
-        """Return a dataset of these items only, with transforms of its own."""
-        part = copy.copy(self)
-        part._items = [self._items[index] for index in indices]
-        part.transforms = transforms
-        return part
 
-    def _load(self, item: Any) -> tuple[tv_tensors.Image, Target]:
-        raise NotImplementedError
-
-
-class PedestrianDataset(_DetectionItems):
+class PedestrianDataset(DetectorItems):
     """Penn-Fudan's layout: PNGImages/x.png (or .jpg ...) with PedMasks/x_mask.png.
 
     A mask's pixels hold the number of the pedestrian they belong to, 0 is the background; the
@@ -89,11 +64,10 @@ class PedestrianDataset(_DetectionItems):
     """
 
     def __init__(self, folder: str | Path, transforms: Transforms | None = None) -> None:
+        pairs = _pair_by_stem(Path(folder) / "PNGImages", Path(folder) / "PedMasks")
+        super().__init__([(index, *pair) for index, pair in enumerate(pairs)], transforms)
         self.class_names = ("pedestrian",)
         self.has_masks = True
-        self.transforms = transforms
-        pairs = _pair_by_stem(Path(folder) / "PNGImages", Path(folder) / "PedMasks")
-        self._items = [(index, *pair) for index, pair in enumerate(pairs)]
 
     def image_path(self, index: int) -> Path:
         """Return the file of an item's picture."""
@@ -114,7 +88,7 @@ class PedestrianDataset(_DetectionItems):
         return _item(image, boxes_xyxy, labels, area, 0 * labels, image_id, masks)
 
 
-class DetectionDataset(_DetectionItems):
+class DetectionDataset(DetectorItems):
     """Any annotations that `read_annotations` understands.
 
     Args:
@@ -139,11 +113,10 @@ class DetectionDataset(_DetectionItems):
     ) -> None:
         if crowd not in CROWD:
             raise ValueError(f"crowd is {crowd!r}; allowed are {CROWD}")
+        super().__init__(annotations.images, transforms)
         self.annotations = annotations
         self.class_names = annotations.class_names
-        self.transforms = transforms
         self.crowd = crowd
-        self._items = list(annotations.images)
         objects = [one for image in annotations.images for one in image.objects]
         bare = next((one for one in objects if one.segmentation is None), None)
         if masks and bare is not None:
@@ -208,37 +181,6 @@ class CocoDataset(DetectionDataset):
 def collate(batch: Sequence[tuple[Any, Target]]) -> tuple[list[Any], list[Target]]:
     """Keep images and targets as lists: pictures differ in size and number of objects."""
     return [image for image, _ in batch], [target for _, target in batch]
-
-
-def train_validation_split(
-    dataset: _DetectionItems,
-    validation_fraction: float = 0.2,
-    seed: int = 0,
-    train_transforms: Transforms | None = None,
-    validation_transforms: Transforms | None = None,
-) -> tuple[_DetectionItems, _DetectionItems]:
-    """Divide a dataset at random, the same way for the same seed; both parts get an item.
-
-    Args:
-        dataset: at least two items.
-        validation_fraction: share of the second part, between 0 and 1.
-        seed: of the shuffle.
-        train_transforms: for the first part.
-        validation_transforms: for the second part.
-
-    Raises:
-        ValueError: the fraction is not between 0 and 1, or there are fewer than two items.
-    """
-    if not 0 < validation_fraction < 1 or len(dataset) < 2:
-        raise ValueError(
-            f"cannot set aside {validation_fraction} of {len(dataset)} items; a fraction between "
-            "0 and 1 of at least 2 is allowed"
-        )
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(dataset), generator=generator).tolist()
-    held_out = min(max(round(validation_fraction * len(dataset)), 1), len(dataset) - 1)
-    train = dataset.subset(sorted(order[held_out:]), train_transforms)
-    return train, dataset.subset(sorted(order[:held_out]), validation_transforms)
 
 
 def _pair_by_stem(image_folder: Path, mask_folder: Path) -> list[tuple[Path, Path]]:

@@ -10,23 +10,28 @@ and not on how many workers load the data. That is what makes a resumed run exac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from evaluation import Batch, to_device
+from seeded_loading import mix_seed
+from side_by_side import SideBySide
+from training_steps import (
+    apply_gradients,
+    check_finite,
+    mean_losses,
+    mean_over_ranks,
+    rank,
+    update,
+)
 
 AfterStep = Callable[[int, dict[str, float]], None]
-
-
-class NonFiniteLossError(ValueError):
-    """A loss is NaN or infinite; training cannot go on."""
+ADVICE = "Check their boxes and masks, or lower the learning rate"
 
 
 def train_one_epoch(
@@ -38,6 +43,7 @@ def train_one_epoch(
     scaler: torch.amp.GradScaler | None = None,
     max_gradient_norm: float | None = None,
     loss_weights: Mapping[str, float] | None = None,
+    side_by_side: SideBySide | None = None,
     epoch: int = 0,
     first_step: int = 0,
     seed: int | None = None,
@@ -50,10 +56,11 @@ def train_one_epoch(
         model: a torchvision detector, or one wrapped for data-parallel training.
         optimizer: over the model's trainable parameters.
         batches: (images, targets) as `dataset.collate` makes them; images float in 0..1.
-        schedule: stepped after every batch; `warmup_cosine` makes one.
-        scaler: a gradient scaler turns on mixed precision, on CUDA; see `mixed_precision`.
+        schedule: stepped after every batch; `training_steps.warmup_cosine` makes one.
+        scaler: turns on mixed precision, on CUDA; `training_steps.mixed_precision` makes one.
         max_gradient_norm: gradients longer than this are shortened to it.
         loss_weights: factors of single loss terms in the sum; 1 where none is given.
+        side_by_side: works on the pictures of a batch at the same time, on a CPU.
         epoch, first_step: where in the run the first batch is; they go into the seeds.
         seed: set the random generators anew for each step; None leaves them alone.
         after_step: called with (step, losses); losses are means over all processes.
@@ -65,64 +72,42 @@ def train_one_epoch(
     """
     model.train()
     device = next(model.parameters()).device
-    steps: list[dict[str, float]] = []
-    bar = tqdm(batches, f"epoch {epoch + 1}", disable=not progress, leave=False)
-    for step, (images, targets) in enumerate(bar, start=first_step):
+    steps, bar = [], tqdm(batches, f"epoch {epoch + 1}", disable=not progress, leave=False)
+    for step, batch in enumerate(bar, start=first_step):
         if seed is not None:
-            torch.manual_seed(mix_seed(seed, epoch, step, _rank()))
-        images, targets = to_device(images, targets, device)
-        loss, terms = _forward(model, images, targets, loss_weights, scaler)
-        _check_finite(terms, targets, epoch, step)
-        _update(model, optimizer, loss, scaler, max_gradient_norm, schedule)
-        steps.append(_mean_over_ranks(terms, device))
+            torch.manual_seed(mix_seed(seed, epoch, step, rank()))
+        place = f"epoch {epoch + 1}, step {step + 1}"
+        how = (optimizer, scaler, max_gradient_norm, schedule)
+        terms = _learn(model, batch, loss_weights, side_by_side, place, *how)
+        steps.append(mean_over_ranks(terms, device))
         bar.set_postfix(loss=f"{steps[-1]['loss']:.3f}", refresh=False)
         if after_step is not None:
             after_step(step, steps[-1])
     return mean_losses(steps)
 
 
-def mean_losses(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Average every loss over the steps.
-
-    Raises:
-        ValueError: there is no step.
-    """
-    if not steps:
-        raise ValueError("there is no batch to train on")
-    return {name: sum(one[name] for one in steps) / len(steps) for name in steps[0]}
-
-
-def warmup_cosine(
-    optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int
-) -> LambdaLR:
-    """Raise the learning rate in a straight line, then lower it along half a cosine to near zero.
-
-    The warm-up keeps the new, still random last layers from shaking what was trained before
-    (Goyal et al., 2017, section 2.2).
-
-    Raises:
-        ValueError: not 0 <= warmup_steps < total_steps.
-    """
-    if not 0 <= warmup_steps < total_steps:
-        raise ValueError(f"warmup_steps is {warmup_steps}; allowed are 0 to {total_steps - 1}")
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / (warmup_steps + 1)
-        done = (step - warmup_steps) / (total_steps - warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-    return LambdaLR(optimizer, factor)
-
-
-def mixed_precision(device: torch.device) -> torch.amp.GradScaler | None:
-    """Return a gradient scaler on CUDA, and None elsewhere: float16 pays on GPUs only."""
-    return torch.amp.GradScaler("cuda") if device.type == "cuda" else None
-
-
-def mix_seed(*numbers: int) -> int:
-    """Return a seed of 63 bits that changes thoroughly with each of the non-negative numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _learn(
+    model: nn.Module,
+    batch: Batch,
+    loss_weights: Mapping[str, float] | None,
+    side_by_side: SideBySide | None,
+    place: str,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    *how: Any,
+) -> dict[str, float]:
+    """Change the weights by one batch, and return all losses as numbers."""
+    batch = to_device(*batch, next(model.parameters()).device)
+    if side_by_side is None:
+        loss, terms = _forward(model, *batch, loss_weights, scaler)
+    else:
+        terms = _gradients(side_by_side, *batch, loss_weights)
+    check_finite(terms, place, _shown(batch[1]), ADVICE)
+    if side_by_side is None:
+        update(model, optimizer, loss, scaler, *how)
+    else:
+        apply_gradients(model, optimizer, scaler, *how)
+    return terms
 
 
 def _forward(
@@ -135,61 +120,33 @@ def _forward(
     """Return the loss to minimise, and all losses as numbers."""
     with torch.autocast("cuda", torch.float16, enabled=scaler is not None):
         losses = model(images, targets)
-    weights = loss_weights or {}
-    loss = sum(value * weights.get(name, 1.0) for name, value in losses.items())
-    numbers = torch.stack([loss, *losses.values()]).tolist()  # one wait for the GPU, not six
-    return loss, dict(zip(["loss", *losses], numbers, strict=True))
+    loss = _weighted(losses, loss_weights)
+    return loss, _numbers(loss, losses)
 
 
-def _update(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loss: Tensor,
-    scaler: torch.amp.GradScaler | None,
-    max_gradient_norm: float | None,
-    schedule: LRScheduler | None,
-) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    (scaler.scale(loss) if scaler is not None else loss).backward()
-    if max_gradient_norm is not None:
-        if scaler is not None:
-            scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm)
-    if scaler is None:
-        optimizer.step()
-    else:
-        scaler.step(optimizer)
-        scaler.update()
-    if schedule is not None:
-        schedule.step()
-
-
-def _check_finite(
-    terms: Mapping[str, float], targets: Sequence[dict[str, Any]], epoch: int, step: int
-) -> None:
-    bad = {name: v for name, v in terms.items() if name != "loss" and not math.isfinite(v)}
-    if not bad and math.isfinite(terms["loss"]):
-        return
-    images = ", ".join(str(t.get("path", t["image_id"])) for t in targets)
-    shown = ", ".join(f"{name} = {value}" for name, value in (bad or terms).items())
-    raise NonFiniteLossError(
-        f"{shown} in epoch {epoch + 1}, step {step + 1}, on the images {images}. Check their boxes "
-        "and masks, or lower the learning rate"
+def _gradients(
+    side_by_side: SideBySide,
+    images: Sequence[Tensor],
+    targets: Sequence[dict[str, Any]],
+    loss_weights: Mapping[str, float] | None,
+) -> dict[str, float]:
+    """Leave the gradients in the weights, and return all losses as numbers."""
+    seeds = torch.randint(2**63 - 1, (len(images),)).tolist()  # of the step's own generator
+    losses = side_by_side.gradients(
+        images, targets, seeds, lambda terms: _weighted(terms, loss_weights)
     )
+    return _numbers(_weighted(losses, loss_weights), losses)
 
 
-def _mean_over_ranks(terms: dict[str, float], device: torch.device) -> dict[str, float]:
-    if not _distributed():
-        return terms
-    numbers = torch.tensor(list(terms.values()), dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(numbers)
-    means = (numbers / torch.distributed.get_world_size()).tolist()
-    return dict(zip(terms, means, strict=True))
+def _weighted(losses: Mapping[str, Tensor], weights: Mapping[str, float] | None) -> Tensor:
+    return sum(value * (weights or {}).get(name, 1.0) for name, value in losses.items())
 
 
-def _rank() -> int:
-    return torch.distributed.get_rank() if _distributed() else 0
+def _numbers(loss: Tensor, losses: Mapping[str, Tensor]) -> dict[str, float]:
+    numbers = torch.stack([loss, *losses.values()]).tolist()  # one wait for the GPU, not six
+    return dict(zip(["loss", *losses], numbers, strict=True))
 
 
-def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+def _shown(targets: Sequence[dict[str, Any]]) -> str:
+    """Name the pictures of a batch, for an error message."""
+    return "images " + ", ".join(str(one.get("path", one["image_id"])) for one in targets)

@@ -1,32 +1,28 @@
-"""COCO's box and mask metrics, and a validation loss for models that give losses only in training.
+"""Run a detector over labelled pictures: COCO's metrics, confusion, and a validation loss.
 
-AP is the mean over ten IoU thresholds 0.50, 0.55 ... 0.95 of the area under the precision-recall
-curve, averaged over the classes; AP50 and AP75 are at one threshold. All of it is computed by
-pycocotools, COCO's own code (Lin et al., "Microsoft COCO", 2014).
+torchvision's detectors give losses in training mode only; `validation_loss` gets them without
+training.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.ops import box_iou
 from tqdm import tqdm
 
-STATISTICS = (
-    "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
-    "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large",
-)  # fmt: skip
+from confusion import count_confusion
+from pycocotools_metrics import coco_metrics
+
 MASK_THRESHOLD = 0.5
 LOSS_GIVERS = (GeneralizedRCNN, RegionProposalNetwork, RoIHeads)
 Batch = tuple[Sequence[Tensor], Sequence[dict[str, Any]]]
@@ -48,9 +44,8 @@ def evaluate(
         progress: show a progress bar on stderr.
 
     Returns:
-        {"bbox": {"AP": ..., "AP50": ..., ...}, "segm": the same if the targets have masks,
-        "per_class": {name: {"bbox": {"AP", "AP50"}, "segm": ...}}}. Values are 0..1, or None where
-        there is no object to measure with (COCO's -1).
+        The metrics of the boxes and, if the targets have masks, of the masks; see
+        `pycocotools_metrics.coco_metrics`.
     """
     truth, detections = collect(model, batches, class_names, progress)
     return coco_metrics(truth, detections)
@@ -80,41 +75,34 @@ def collect(
     return truth, detections
 
 
-def coco_metrics(truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
-    """Measure detections against the truth, both in COCO's own form; see `evaluate`."""
-    kinds = ["bbox"]
-    if any("segmentation" in one for one in truth["annotations"] + detections):
-        kinds.append("segm")
-    metrics: dict[str, Any] = {"per_class": {c["name"]: {} for c in truth["categories"]}}
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its tables
-        ground_truth = COCO()
-        ground_truth.dataset = truth
-        ground_truth.createIndex()
-        for kind in kinds:
-            found = _load_results(ground_truth, detections, kind)
-            measured = COCOeval(ground_truth, found, kind)
-            measured.evaluate()
-            measured.accumulate()
-            measured.summarize()
-            values = [_or_none(value) for value in measured.stats]
-            metrics[kind] = dict(zip(STATISTICS, values, strict=True))
-            for index, category in enumerate(truth["categories"]):
-                metrics["per_class"][category["name"]][kind] = _of_class(measured, index)
-    return metrics
+def confusion_matrix(
+    truth: dict[str, Any],
+    detections: list[dict[str, Any]],
+    num_classes: int,
+    score_threshold: float = 0.5,
+    iou_threshold: float = 0.5,
+) -> np.ndarray:
+    """Count which class was taken for which; crowd regions are left out.
 
+    Args:
+        truth, detections: as `collect` returns them.
+        num_classes: C, without the background.
+        score_threshold: detections that score less are left out.
+        iou_threshold: see `confusion.count_confusion`.
 
-def format_metrics(metrics: dict[str, Any]) -> str:
-    """Lay metrics out as a table: one line for all classes, then one a class."""
-    kinds = [kind for kind in ("bbox", "segm") if kind in metrics]
-    columns = [(kind, name) for kind in kinds for name in ("AP", "AP50", "AP75")]
-    heads = [f"{'box' if kind == 'bbox' else 'mask'} {name}" for kind, name in columns]
-    rows = [("all", metrics), *metrics["per_class"].items()]
-    width = max(len(name) for name, _ in rows)
-    lines = [" " * width + "".join(f"{head:>11}" for head in heads)]
-    for name, values in rows:
-        cells = [_cell(values[kind].get(statistic)) for kind, statistic in columns]
-        lines.append(f"{name:<{width}}" + "".join(f"{cell:>11}" for cell in cells))
-    return "\n".join(lines)
+    Returns:
+        int64 (C + 1, C + 1); row and column c are of label c + 1, see `count_confusion`.
+    """
+    matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
+    sure = [one for one in detections if one["score"] >= score_threshold]
+    sure.sort(key=lambda one: -one["score"])
+    objects = [one for one in truth["annotations"] if not one["iscrowd"]]
+    for image in truth["images"]:
+        sides = [_of_image(image["id"], both) for both in (sure, objects)]
+        (found_boxes, found_classes), (true_boxes, true_classes) = sides
+        overlap = box_iou(found_boxes, true_boxes).numpy()  # (M, N)
+        matrix += count_confusion(true_classes, found_classes, overlap, num_classes, iou_threshold)
+    return matrix
 
 
 @torch.no_grad()
@@ -215,32 +203,9 @@ def _add_truth(truth: dict[str, Any], image: Tensor, target: dict[str, Any]) -> 
         truth["annotations"].append(annotation)
 
 
-def _load_results(ground_truth: COCO, detections: list[dict[str, Any]], kind: str) -> COCO:
-    if not detections:  # loadRes refuses an empty list
-        found = COCO()
-        found.dataset = {**ground_truth.dataset, "annotations": []}
-        found.createIndex()
-        return found
-    # Where an entry has both, loadRes takes its area from the box: wrong for masks.
-    other = "bbox" if kind == "segm" else "segmentation"
-    entries = [{key: one[key] for key in one if key != other} for one in detections]
-    return ground_truth.loadRes(entries)
-
-
-def _of_class(measured: COCOeval, index: int) -> dict[str, float | None]:
-    """Read one class out of precision (T, R, K, A, M) at all areas and 100 detections."""
-    precision = measured.eval["precision"][:, :, index, 0, -1]  # (T, R)
-    return {"AP": _mean(precision), "AP50": _mean(precision[0]), "AP75": _mean(precision[5])}
-
-
-def _mean(precision: np.ndarray) -> float | None:
-    valid = precision[precision > -1]
-    return float(valid.mean()) if valid.size else None
-
-
-def _or_none(value: float) -> float | None:
-    return None if value < 0 else float(value)
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _of_image(image_id: int, objects: Sequence[dict[str, Any]]) -> tuple[Tensor, np.ndarray]:
+    """Return boxes (N, 4) XYXY and classes (N,) from 0 of one image's objects in COCO's form."""
+    own = [one for one in objects if one["image_id"] == image_id]
+    corners = [(x, y, x + w, y + h) for x, y, w, h in (one["bbox"] for one in own)]
+    boxes_xyxy = torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
+    return boxes_xyxy, np.array([one["category_id"] - 1 for one in own], np.int64)

@@ -196,6 +196,7 @@ def on_lite_backbone(
         "box_head": TwoMLPHead(body.out_channels * 7 * 7, BOX_UNITS),
         "box_predictor": FastRCNNPredictor(BOX_UNITS, num_classes),
         "box_batch_size_per_image": 64,
+        "box_positive_fraction": 0.125,  # 8 a picture: masks cost most, and people are few
         "box_detections_per_img": 30,
     }
     if masks:

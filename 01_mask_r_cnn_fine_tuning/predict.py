@@ -13,7 +13,6 @@ Exit code: 0 done, 1 some photos could not be read, 2 bad usage or no photo at a
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,26 +22,22 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from atomic import replacing
+from command_line import exit_code, make_parser
 from evaluation import MASK_THRESHOLD, encode_mask
-from photos import PhotoError, expand_source, read_photo
+from photo_command import add_photo_options, predict_photos, to_best_device
+from photos import expand_source
 from training_run import load_detector
 from visualization import draw_detections
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = make_parser(__doc__)
+    add_photo_options(parser)
+    parser.add_argument(
+        "--score-threshold", type=float, default=0.5, help="leave out what scores less (0.5)"
     )
-    add = parser.add_argument
-    add("source", help="a photo, a folder of photos, or a pattern in quotes")
-    add("--checkpoint", type=Path, required=True, help="best.pt of a training run")
-    add("--out", type=Path, help="folder for the drawn photos")
-    add("--json", type=Path, help="file for the list; without --json and --out it is printed")
-    add("--score-threshold", type=float, default=0.5, help="leave out what scores less (0.5)")
     parsed = parser.parse_args(arguments)
     if not 0 <= parsed.score_threshold <= 1:
         parser.error(f"--score-threshold is {parsed.score_threshold}; allowed are 0 to 1")
@@ -113,42 +108,21 @@ def run(arguments: argparse.Namespace) -> int:
     """
     photos = expand_source(arguments.source)
     model, class_names, _ = load_detector(arguments.checkpoint)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-    entries, failed = [], 0
-    for photo in tqdm(photos, "predicting", disable=len(photos) == 1):
-        try:
-            image = read_photo(photo)
-        except PhotoError as error:
-            print(f"error: {error}", file=sys.stderr)
-            failed += 1
-            continue
+    to_best_device(model)
+
+    def predict_one(photo: Path, image: np.ndarray) -> dict[str, Any]:
         found = predict(model, image, arguments.score_threshold)
-        entries.append(to_json(photo, image, found, class_names))
         if arguments.out:
             draw(arguments.out / f"{photo.name}.png", image, found, class_names)
-    _write(arguments, json.dumps(entries, indent=2))
-    return failed
+        return to_json(photo, image, found, class_names)
 
-
-def _write(arguments: argparse.Namespace, text: str) -> None:
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(arguments.json) as file:
-            file.write(text.encode() + b"\n")
-    elif not arguments.out:
-        print(text)
+    return predict_photos(arguments, photos, predict_one)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parsed = parse_arguments(arguments)
-    try:
-        return 1 if run(parsed) else 0
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: run(parsed), "stopped; nothing was listed")
 
 
 if __name__ == "__main__":

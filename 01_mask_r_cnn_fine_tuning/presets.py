@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
+from preset_settings import change_preset, choose_preset
 
 TASKS = ("masks", "boxes")
 
@@ -30,6 +30,7 @@ class Settings:
         weight_decay: as the optimiser takes it.
         max_gradient_norm: longer gradients are shortened to it; None leaves them.
         box_loss_weight: factor of the heads' box loss.
+        side_by_side: on a CPU, work on the pictures of a batch at the same time, one thread each.
         flip: probability of a left-right flip.
         photometric: probability of changed colours.
         seed: of everything random.
@@ -51,10 +52,11 @@ class Settings:
     weight_decay: float = 1e-4
     max_gradient_norm: float | None = 5.0
     box_loss_weight: float = 1.0
+    side_by_side: bool = True
     flip: float = 0.5
     photometric: float = 0.0
     seed: int = 0
-    num_scenes: int = 1100
+    num_scenes: int = 1350
     num_workers: int = 1
 
     def __post_init__(self) -> None:
@@ -94,11 +96,6 @@ PRESETS = {
 }
 
 
-def choose_preset() -> str:
-    """Return "full" on a machine with a CUDA GPU, and "laptop" elsewhere."""
-    return "full" if torch.cuda.is_available() else "laptop"
-
-
 def make_settings(preset: str | None = None, **changes: Any) -> Settings:
     """Return a preset's settings with changes; None chooses the preset by the machine.
 
@@ -106,7 +103,4 @@ def make_settings(preset: str | None = None, **changes: Any) -> Settings:
         ValueError: unknown preset, or a value out of range.
         TypeError: a change that is no setting.
     """
-    preset = preset or choose_preset()
-    if preset not in PRESETS:
-        raise ValueError(f"preset is {preset!r}; allowed are {', '.join(PRESETS)}")
-    return replace(PRESETS[preset], **changes)
+    return change_preset(PRESETS, preset or choose_preset(), changes)

@@ -8,15 +8,12 @@ from typing import Any
 
 from annotations import list_splits
 from augmentation import evaluation_transforms, training_transforms
-from dataset import DetectionDataset, PedestrianDataset, train_validation_split
+from dataset import DetectionDataset, PedestrianDataset
+from drawn_scenes import NUM_TEST_SCENES, NUM_VALIDATION_SCENES, STREET_FOLDER, draw_part
+from item_dataset import train_validation_split
 from penn_fudan import fetch_penn_fudan
 from presets import Settings
-from street_scenes import write_dataset
 
-STREET_FOLDER = Path(__file__).parent / "data" / "street"
-# Seeds far apart: no scene is in two of the three.
-FIRST_TRAINING_SEED, FIRST_VALIDATION_SEED, FIRST_TEST_SEED = 100_000, 10_000, 0
-NUM_VALIDATION_SCENES, NUM_TEST_SCENES = 40, 100
 VALIDATION_SPLITS = ("val", "valid", "validation", "test")
 
 
@@ -66,25 +63,18 @@ def _street(
     settings: Settings, folder: Path, augmented: Any, plain: Any, progress: bool
 ) -> TrainingData:
     parts = {
-        "train": (FIRST_TRAINING_SEED, settings.num_scenes, augmented),
-        "validation": (FIRST_VALIDATION_SEED, NUM_VALIDATION_SCENES, plain),
-        "test": (FIRST_TEST_SEED, NUM_TEST_SCENES, plain),
+        "train": (settings.num_scenes, augmented),
+        "validation": (NUM_VALIDATION_SCENES, plain),
+        "test": (NUM_TEST_SCENES, plain),
     }
     datasets = {}
-    for name, (first, count, transforms) in parts.items():
-        part = draw_once(folder / f"{name}_{count}", first, count, progress)
+    for name, (count, transforms) in parts.items():
+        part = draw_part(folder, name, count, progress)
         if settings.task == "masks":
             datasets[name] = PedestrianDataset(part, transforms)
         else:
             datasets[name] = DetectionDataset.from_path(part, transforms, masks=False)
     return TrainingData(**datasets, class_names=datasets["train"].class_names)
-
-
-def draw_once(folder: Path, first_seed: int, count: int, progress: bool = True) -> Path:
-    """Draw `count` scenes into a folder, unless they lie there already."""
-    if not (folder / "annotations.json").is_file():  # written last
-        write_dataset(folder, range(first_seed, first_seed + count), progress=progress)
-    return folder
 
 
 def _read(path: Path, settings: Settings, split: str | None = None) -> Any:

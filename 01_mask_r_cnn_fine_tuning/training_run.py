@@ -9,23 +9,23 @@ optimiser, seeded batches, checkpoints and metrics. In its folder it keeps
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from checkpoint import CheckpointError, load_checkpoint, load_weights, restore, save_checkpoint
-from engine import mean_losses, mix_seed, mixed_precision, train_one_epoch, warmup_cosine
+from checkpoint import load_checkpoint, load_weights
+from engine import train_one_epoch
 from evaluation import evaluate, validation_loss
 from model import faster_rcnn, mask_rcnn
+from preset_settings import read_run
 from presets import Settings
-from seeded_loading import SeededBatches, evaluation_loader, training_loader
+from resumable_run import RecordStep, ResumableRun
+from seeded_loading import SeededBatches, evaluation_loader, mix_seed, training_loader
+from side_by_side import SideBySide
 from training_data import TrainingData
-
-IRRELEVANT = ("num_workers",)  # settings that a resumed run may change
+from training_steps import data_parallel, mean_losses, mixed_precision, warmup_cosine
 
 
 def build_model(settings: Settings, num_classes: int, pretrained: bool | None = None) -> nn.Module:
@@ -41,21 +41,15 @@ def load_detector(path: str | Path) -> tuple[nn.Module, tuple[str, ...], Setting
     """Build the model of a checkpoint, with its weights; return its class names and settings too.
 
     Raises:
-        CheckpointError: see `checkpoint.load_checkpoint`.
+        CheckpointError: see `preset_settings.read_run`.
     """
-    checkpoint = load_checkpoint(path)
-    stored = dict(checkpoint["settings"])
-    try:
-        class_names = tuple(stored.pop("class_names"))
-        settings = Settings(**stored)
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is a checkpoint of another program: {error}") from error
+    checkpoint, class_names, settings = read_run(path, Settings)
     model = build_model(settings, len(class_names) + 1, pretrained=False)
     load_weights(checkpoint, model)
     return model.eval(), class_names, settings
 
 
-class TrainingRun:
+class TrainingRun(ResumableRun):
     """Train a detector as `settings` say; call `fit`, then `test`.
 
     Args:
@@ -72,6 +66,9 @@ class TrainingRun:
         epochs: one dict an epoch: {"epoch", "train", "validation" losses, "metrics"}.
     """
 
+    PROGRESS = ("epoch", "step", "best", "history", "epochs")
+    IRRELEVANT = ("num_workers",)
+
     def __init__(
         self,
         settings: Settings,
@@ -82,12 +79,10 @@ class TrainingRun:
         world_size: int = 1,
         progress: bool = True,
     ) -> None:
-        self.settings, self.data, self.device = settings, data, torch.device(device)
-        self.folder = Path(folder) if folder is not None else None
-        self.rank, self.progress = rank, progress and rank == 0
+        super().__init__(settings, data, folder, device, rank, progress)
         torch.manual_seed(mix_seed(settings.seed))
         self.model = build_model(settings, len(data.class_names) + 1).to(self.device)
-        self.wrapped = _data_parallel(self.model, self.device) if world_size > 1 else self.model
+        self.wrapped = data_parallel(self.model, self.device) if world_size > 1 else self.model
         self.batches = SeededBatches(
             len(data.train), settings.batch_size, settings.seed, rank, world_size
         )
@@ -97,47 +92,10 @@ class TrainingRun:
         warmup = min(round(settings.warmup_fraction * total), total - 1)
         self.schedule = warmup_cosine(self.optimizer, total, warmup)
         self.scaler = mixed_precision(self.device)
-        self.epoch = self.step = 0
+        self.side_by_side = None
+        if settings.side_by_side and self.device.type == "cpu" and world_size == 1:
+            self.side_by_side = SideBySide(self.model, settings.batch_size)
         self.best = -1.0
-        self.history: list[dict[str, Any]] = []
-        self.epochs: list[dict[str, Any]] = []
-
-    def resume(self) -> bool:
-        """Go on from `last.pt`; return False where there is none yet.
-
-        Raises:
-            CheckpointError: the file is unreadable, or of a run with other settings.
-        """
-        path = self._path("last.pt")
-        if not path.is_file():
-            return False
-        checkpoint = load_checkpoint(path)
-        self._compare_settings(path, checkpoint["settings"])
-        progress = restore(checkpoint, self.model, self._states())
-        for name in ("epoch", "step", "best", "history", "epochs"):
-            setattr(self, name, progress[name])
-        return True
-
-    def fit(
-        self,
-        checkpoint_every: int | None = None,
-        after_step: Callable[[TrainingRun], None] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Train until all epochs are done and return `epochs`.
-
-        Args:
-            checkpoint_every: also write `last.pt` after every so many steps of an epoch.
-            after_step: called after each step, for a live curve.
-
-        Raises:
-            NonFiniteLossError: see `engine.train_one_epoch`.
-        """
-        loader = training_loader(self.data.train, self.batches, self.settings.num_workers)
-        while self.epoch < self.settings.epochs:
-            if self.step < self.steps_per_epoch:
-                self._train_epoch(loader, checkpoint_every, after_step)
-            self._finish_epoch()
-        return self.epochs
 
     def test(self) -> dict[str, Any]:
         """Measure the best model (without a folder: the last) on the test data."""
@@ -145,29 +103,20 @@ class TrainingRun:
             load_weights(load_checkpoint(self._path("best.pt")), self.model)
         return self._evaluate(self.data.test)
 
-    def _train_epoch(
-        self,
-        loader: Any,
-        checkpoint_every: int | None,
-        after_step: Callable[[TrainingRun], None] | None,
-    ) -> None:
-        def record(step: int, losses: dict[str, float]) -> None:
-            self.step = step + 1
-            self.history.append({"epoch": self.epoch, "step": step, **losses})
-            if checkpoint_every and self.step % checkpoint_every == 0:
-                self._save("last.pt")
-            if after_step is not None:
-                after_step(self)
+    def _open_batches(self) -> Any:
+        return training_loader(self.data.train, self.batches, self.settings.num_workers)
 
+    def _train_epoch(self, batches: Any, record: RecordStep) -> None:
         self.batches.set_position(self.epoch, self.step)
         train_one_epoch(
             self.wrapped,
             self.optimizer,
-            loader,
+            batches,
             schedule=self.schedule,
             scaler=self.scaler,
             max_gradient_norm=self.settings.max_gradient_norm,
             loss_weights={"loss_box_reg": self.settings.box_loss_weight},
+            side_by_side=self.side_by_side,
             epoch=self.epoch,
             first_step=self.step,
             seed=self.settings.seed,
@@ -176,55 +125,23 @@ class TrainingRun:
         )
 
     def _finish_epoch(self) -> None:
-        """Validate, keep the model if it is the best, and begin the next epoch."""
-        if self.rank == 0:
-            metrics = self._evaluate(self.data.validation)
-            losses = validation_loss(self.model, evaluation_loader(self.data.validation))
-            steps = [one for one in self.history if one["epoch"] == self.epoch]
-            train = {n: v for n, v in mean_losses(steps).items() if n not in ("epoch", "step")}
-            summary = {"epoch": self.epoch, "train": train, "validation": losses}
-            self.epochs.append({**summary, "metrics": metrics})
-            score = metrics["segm" if self.settings.task == "masks" else "bbox"]["AP"] or 0.0
-            if score > self.best:
-                self.best = score
-                self._save("best.pt")
-        self.epoch, self.step = self.epoch + 1, 0
-        self._save("last.pt")
-        if self.wrapped is not self.model:
-            torch.distributed.barrier()
+        """Validate, and keep the model if it is the best."""
+        if self.rank:
+            return
+        metrics = self._evaluate(self.data.validation)
+        losses = validation_loss(self.model, evaluation_loader(self.data.validation))
+        steps = [one for one in self.history if one["epoch"] == self.epoch]
+        train = {n: v for n, v in mean_losses(steps).items() if n not in ("epoch", "step")}
+        summary = {"epoch": self.epoch, "train": train, "validation": losses}
+        self.epochs.append({**summary, "metrics": metrics})
+        score = metrics["segm" if self.settings.task == "masks" else "bbox"]["AP"] or 0.0
+        if score > self.best:
+            self.best = score
+            self._save("best.pt")
 
     def _evaluate(self, dataset: Any) -> dict[str, Any]:
         loader = evaluation_loader(dataset)
         return evaluate(self.model, loader, self.data.class_names, self.progress)
-
-    def _states(self) -> dict[str, Any]:
-        states = {"optimizer": self.optimizer, "schedule": self.schedule}
-        return states if self.scaler is None else {**states, "scaler": self.scaler}
-
-    def _path(self, name: str) -> Path:
-        if self.folder is None:
-            raise RuntimeError("this run keeps no checkpoints: give TrainingRun a folder")
-        return self.folder / name
-
-    def _save(self, name: str) -> None:
-        if self.folder is None or self.rank:
-            return
-        progress = {"epoch": self.epoch, "step": self.step, "best": self.best}
-        progress |= {"history": self.history, "epochs": self.epochs}
-        states = self._states() if name == "last.pt" else {}
-        save_checkpoint(self._path(name), self.model, states, progress, self._stored_settings())
-
-    def _stored_settings(self) -> dict[str, Any]:
-        return {**self.settings.as_dict(), "class_names": list(self.data.class_names)}
-
-    def _compare_settings(self, path: Path, stored: dict[str, Any]) -> None:
-        own = self._stored_settings()
-        for name in [*own, *stored]:
-            if name not in IRRELEVANT and own.get(name) != stored.get(name):
-                raise CheckpointError(
-                    f"{path} was made with {name} = {stored.get(name)!r}, not {own.get(name)!r}: "
-                    "resume with the same settings or choose another folder"
-                )
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
@@ -240,8 +157,3 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
     if settings.optimizer == "sgd":
         return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay)
     raise ValueError(f"optimizer is {settings.optimizer!r}; allowed are adamw and sgd")
-
-
-def _data_parallel(model: nn.Module, device: torch.device) -> DistributedDataParallel:
-    devices = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices)

@@ -18,16 +18,13 @@ import torch
 from annotation_records import AnnotationError, AnnotationSet, ImageRecord, ObjectRecord
 from annotations import list_splits, read_annotations
 from boxes import Letterbox
+from drawn_scenes import NUM_TEST_SCENES, STREET_FOLDER, draw_part
 from mask_boxes import masks_to_boxes_xyxy
 from mask_files import read_instance_ids
 from penn_fudan import fetch_penn_fudan
 from photos import photo_size, read_photo
-from street_scenes import write_dataset
+from random_split import split_indices
 
-STREET_FOLDER = Path(__file__).resolve().parent / "data" / "street"
-# Seeds far apart: no scene is in both parts.
-FIRST_TRAINING_SEED, FIRST_TEST_SEED = 100_000, 0
-NUM_TEST_SCENES = 100
 TRAIN_SPLITS = ("train", "train2017", "train2014")
 TEST_SPLITS = ("test", "val", "valid", "validation", "val2017", "val2014")
 HELD_OUT = 0.3  # share of the photos that is kept for the test where no list says which
@@ -184,7 +181,7 @@ def load_test_photos(
         PennFudanError: the download fails.
     """
     if name == "street":
-        return photo_set(_drawn(street_folder, "test", FIRST_TEST_SEED, NUM_TEST_SCENES, progress))
+        return photo_set(_drawn(street_folder, "test", NUM_TEST_SCENES, progress))
     if name == "penn_fudan" or held_out:
         return load_detection_data(name, seed=seed, on_invalid=on_invalid).test
     path = Path(name)
@@ -253,16 +250,12 @@ def read_penn_fudan(folder: Path) -> AnnotationSet:
 def _street(folder: Path, num_scenes: int, progress: bool) -> DetectionData:
     if num_scenes < 1:
         raise ValueError(f"num_scenes is {num_scenes}, but has to be 1 or more")
-    train = _drawn(folder, "train", FIRST_TRAINING_SEED, num_scenes, progress)
-    return _pair(train, _drawn(folder, "test", FIRST_TEST_SEED, NUM_TEST_SCENES, progress))
+    train = _drawn(folder, "train", num_scenes, progress)
+    return _pair(train, _drawn(folder, "test", NUM_TEST_SCENES, progress))
 
 
-def _drawn(folder: Path, name: str, first_seed: int, count: int, progress: bool) -> AnnotationSet:
-    """Draw street scenes unless they are there already, and read them."""
-    part = folder / f"{name}_{count}"
-    if not (part / "annotations.json").is_file():  # written last
-        write_dataset(part, range(first_seed, first_seed + count), progress=progress)
-    return read_annotations(part)
+def _drawn(folder: Path, part: str, count: int, progress: bool) -> AnnotationSet:
+    return read_annotations(draw_part(folder, part, count, progress))
 
 
 def _has_masks_only(path: Path) -> bool:
@@ -288,9 +281,7 @@ def _divided(whole: AnnotationSet, seed: int) -> DetectionData:
     count = len(whole.images)
     if count < 2:
         raise AnnotationError(f"{whole.source}: {count} image cannot be divided; 2 are the least")
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    held_out = min(max(round(HELD_OUT * count), 1), count - 1)
-    parts = (sorted(order[held_out:]), sorted(order[:held_out]))
+    parts = split_indices(count, HELD_OUT, seed)
     train, test = (photo_set(whole, [whole.images[i] for i in part]) for part in parts)
     return DetectionData(_not_empty(train, whole), test, whole.summary())
 

@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from boxes import Letterbox, box_iou, postprocess
+from confusion import count_confusion
 from darknet import Darknet
 from detection_data import PhotoSet
 from optimize import FastDarknet
@@ -163,32 +164,21 @@ def confusion_matrix(
     score_threshold: float = CONFUSION_SCORE,
     iou_threshold: float = CONFUSION_IOU,
 ) -> np.ndarray:
-    """Count which class was taken for which.
+    """Count which class was taken for which, of the detections above a score.
 
-    Each detection above the score takes, best first, the free object it overlaps most, whatever
-    its class; crowd regions are left out.
+    Crowd regions are left out.
 
     Returns:
-        int64 (C + 1, C + 1): row = true class, column = found class. The last row counts
-        detections where nothing is, the last column objects that were missed.
+        int64 (C + 1, C + 1), see `confusion.count_confusion`.
     """
     C = len(photos.class_names)
     matrix = np.zeros((C + 1, C + 1), np.int64)
     for index, one in enumerate(found):
-        truth = photos.classes(index)
-        overlap = box_iou(one.boxes_xyxy, torch.from_numpy(photos.boxes_xyxy(index))).numpy()
-        free = np.ones(len(truth), bool)
-        for row, score, label in zip(overlap, one.scores, one.classes, strict=True):
-            if score <= score_threshold:
-                break  # best first
-            candidates = np.where(free, row, 0.0)
-            best = int(candidates.argmax()) if len(truth) else -1
-            if best >= 0 and candidates[best] >= iou_threshold:
-                free[best] = False
-                matrix[truth[best], label] += 1
-            else:
-                matrix[C, label] += 1
-        np.add.at(matrix, (truth[free], C), 1)
+        boxes_xyxy = torch.from_numpy(photos.boxes_xyxy(index))  # (N, 4)
+        sure = one.scores > score_threshold
+        overlap = box_iou(one.boxes_xyxy[sure], boxes_xyxy).numpy()  # (M, N)
+        labels = one.classes[sure].numpy()
+        matrix += count_confusion(photos.classes(index), labels, overlap, C, iou_threshold)
     return matrix
 
 

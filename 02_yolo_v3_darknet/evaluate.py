@@ -8,7 +8,6 @@ COCO's 80 classes numbered 1 to 90, are kept as the label file has them.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -16,8 +15,7 @@ from typing import Any
 
 import torch
 
-from atomic import replacing
-from coco_metrics import coco_metrics, format_metrics
+from command_line import exit_code, make_parser, write_json
 from darknet import Darknet
 from detection_data import PhotoSet, load_test_photos
 from detection_evaluation import (
@@ -30,6 +28,7 @@ from detection_evaluation import (
 )
 from detector import FOLDER, MODELS, choose_device, read_names
 from download import fetch
+from pycocotools_metrics import coco_metrics, format_metrics
 
 EPILOG = """examples:
   python evaluate.py --data coco/annotations/instances_val2017.json        Darknet's yolov3-tiny
@@ -46,9 +45,7 @@ exit code: 0 done, 2 bad usage, model or data"""
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, EPILOG)
     add = parser.add_argument
     add("--data", required=True, help="street, penn_fudan, or a COCO, VOC or YOLO path")
     add("--split", metavar="NAME", help="the data's own list (test or val; else all photos)")
@@ -130,29 +127,24 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], PhotoSet, lis
     )
     seconds = time.perf_counter() - began
     detections = coco_detections(photos, found, class_map)
-    metrics, _ = coco_metrics(coco_truth(photos), detections)
+    metrics = coco_metrics(coco_truth(photos), detections)
     return metrics | {"photos": len(photos), "seconds": seconds}, photos, detections
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parse_options(arguments)
-    try:
+
+    def work() -> None:
         with torch.inference_mode():
             metrics, photos, detections = evaluate(options)
         for path, content in ((options.json, metrics), (options.detections, detections)):
             if path is not None:
-                with replacing(path) as file:
-                    file.write((json.dumps(content, indent=1) + "\n").encode())
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 2
-    print(format_metrics(metrics))
-    print(f"{len(photos)} photos, {len(detections)} detections, {metrics['seconds']:.1f} s")
-    return 0
+                write_json(path, content, indent=1)
+        print(format_metrics(metrics))
+        print(f"{len(photos)} photos, {len(detections)} detections, {metrics['seconds']:.1f} s")
+
+    return exit_code(work, "stopped; nothing was written")
 
 
 if __name__ == "__main__":

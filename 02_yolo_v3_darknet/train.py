@@ -14,8 +14,6 @@ your classes, and learns from your boxes. In the folder OUT you find afterwards:
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import sys
 import time
 from pathlib import Path
@@ -23,11 +21,11 @@ from typing import Any
 
 import torch
 
-from atomic import replacing
-from coco_metrics import format_metrics
+from command_line import exit_code, given_settings, make_parser, write_json
 from detection_data import load_detection_data
 from memory_reuse import keep_freed_memory
 from processes import start_processes, stop_processes
+from pycocotools_metrics import format_metrics
 from start_weights import BASES
 from training_figures import write_figures
 from yolo_engine import PRECISIONS
@@ -59,9 +57,7 @@ exit code: 0 done, 2 bad usage or data, or stopped"""
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, EPILOG)
     default = YoloSettings()
     add = parser.add_argument
     add("--out", type=Path, required=True, help="folder for the results")
@@ -99,9 +95,7 @@ def settings_from(options: argparse.Namespace) -> YoloSettings:
     Raises:
         ValueError: a value that is not allowed.
     """
-    names = [field.name for field in dataclasses.fields(YoloSettings)]
-    given = {name: getattr(options, name, None) for name in names}
-    return YoloSettings(**{name: value for name, value in given.items() if value is not None})
+    return YoloSettings(**given_settings(options, YoloSettings))
 
 
 def load_data(settings: YoloSettings) -> Any:
@@ -142,8 +136,7 @@ def write_results(run: YoloRun, folder: Path) -> dict[str, Any]:
     metrics, curves, matrix = run.measure()
     metrics |= {"seconds": run.seconds, "settings": run.settings.as_dict()}
     write_figures(folder, run.history, run.epochs, curves, matrix, run.data.class_names)
-    with replacing(folder / "metrics.json") as file:
-        file.write((json.dumps(metrics, indent=2) + "\n").encode())
+    write_json(folder / "metrics.json", metrics)
     return metrics
 
 
@@ -151,21 +144,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parse_options(arguments)
     began = time.perf_counter()
-    try:
+
+    def work() -> None:
         metrics = train(options, settings_from(options))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"stopped; go on with --out {options.out} --resume", file=sys.stderr)
-        return 2
+        if metrics is not None:
+            print(format_metrics(metrics))
+            trained, whole = metrics["seconds"], time.perf_counter() - began
+            print(f"{trained:.0f} s of training, {whole:.0f} s in all; see {options.out}")
+
+    try:
+        return exit_code(work, f"stopped; go on with --out {options.out} --resume")
     finally:
         stop_processes()
-    if metrics is not None:
-        print(format_metrics(metrics))
-        whole = time.perf_counter() - began
-        print(f"{metrics['seconds']:.0f} s of training, {whole:.0f} s in all; see {options.out}")
-    return 0
 
 
 if __name__ == "__main__":

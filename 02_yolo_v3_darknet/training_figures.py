@@ -8,30 +8,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from atomic import replacing
+from loss_curves import plot_losses, write_figure
 
-SMOOTHING = 10  # steps that a point of the loss curve is averaged over
 MOST_CURVES = 10  # classes with a curve of their own
-
-
-def plot_losses(ax: Axes, history: Sequence[Mapping[str, float]]) -> Axes:
-    """Draw each loss term over the steps, smoothed.
-
-    Args:
-        ax: where to draw.
-        history: one dict a step, "loss" and its terms; other keys are left out.
-    """
-    for name in ("loss", "box", "objectness", "class"):
-        values = np.array([one[name] for one in history], np.float64)
-        width = min(SMOOTHING, len(values))
-        smooth = np.convolve(values, np.full(width, 1 / width), "valid")
-        ax.plot(np.arange(width, len(values) + 1), smooth, label=name)
-    ax.set(xlabel="step", ylabel=f"loss, mean of {width} steps", yscale="log")
-    ax.legend()
-    return ax
 
 
 def plot_growth(ax: Axes, epochs: Sequence[Mapping[str, Any]]) -> Axes:
@@ -54,7 +35,7 @@ def plot_precision(ax: Axes, curves: Mapping[str, np.ndarray]) -> Axes:
 
     Args:
         ax: where to draw.
-        curves: precision (101,) by class name, as `coco_metrics` returns them.
+        curves: precision (101,) by class name, as `precision_curves` returns them.
     """
     recall = np.linspace(0, 1, 101)
     known = {name: curve for name, curve in curves.items() if (curve > -1).all()}
@@ -108,11 +89,4 @@ def write_figures(
     plot_precision(single["precision_recall.png"].subplots(), curves)
     plot_confusion(single["confusion.png"].subplots(), matrix, class_names)
     figures = {"curves.png": figure, **single}
-    return [_write(one, folder / name) for name, one in figures.items()]
-
-
-def _write(figure: Figure, path: Path) -> Path:
-    FigureCanvasAgg(figure)  # needs no screen, and leaves the notebook's own figures alone
-    with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=110, bbox_inches="tight")
-    return path
+    return [write_figure(one, folder / name) for name, one in figures.items()]

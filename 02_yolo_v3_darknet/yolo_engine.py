@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from batch_loading import Batch
+from training_steps import check_finite, update
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
-
-
-class NonFiniteLossError(ValueError):
-    """A loss is NaN or infinite; the message names the term and the photos."""
+LAST_RATE = 0.01  # share of the learning rate that is left at the end of the schedule
+ADVICE = "Check their boxes, or lower the learning rate"
 
 
 def training_step(
@@ -60,7 +57,7 @@ def training_step(
     total = sum(terms.values())
     numbers = torch.stack([total.detach(), *(term.detach() for term in terms.values())]).tolist()
     values = dict(zip(("loss", *terms), numbers, strict=True))
-    check_finite(values, batch.names, place)
+    check_finite(values, place, f"photos {', '.join(batch.names)}", ADVICE)
     update(model, optimizer, total, scaler, max_gradient_norm)
     return values
 
@@ -69,39 +66,6 @@ def to_input(images: Tensor, device: torch.device) -> Tensor:
     """Turn uint8 images (B, 3, H, W) into the network's float32 input, 0..1, channels last."""
     moved = images.to(device, non_blocking=True)
     return moved.to(torch.float32, memory_format=torch.channels_last).div_(255)
-
-
-def update(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    total: Tensor,
-    scaler: torch.amp.GradScaler | None,
-    max_gradient_norm: float | None,
-) -> None:
-    """Compute the gradients of a loss and change the weights."""
-    optimizer.zero_grad(set_to_none=True)
-    (total if scaler is None else scaler.scale(total)).backward()
-    if max_gradient_norm is not None:
-        if scaler is not None:
-            scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), max_gradient_norm)
-    if scaler is None:
-        optimizer.step()
-    else:
-        scaler.step(optimizer)
-        scaler.update()
-
-
-def check_finite(values: Mapping[str, float], names: tuple[str, ...], place: str) -> None:
-    """Raise `NonFiniteLossError` where a loss term is no finite number."""
-    if all(math.isfinite(value) for value in values.values()):
-        return
-    bad = {name: value for name, value in values.items() if not math.isfinite(value)}
-    shown = ", ".join(f"{name} = {value}" for name, value in bad.items() if name != "loss")
-    raise NonFiniteLossError(
-        f"{shown or 'loss = ' + str(values['loss'])}{' in ' + place if place else ''}, on the "
-        f"photos {', '.join(names)}. Check their boxes, or lower the learning rate"
-    )
 
 
 def choose_precision(asked: str, device: torch.device) -> str:
@@ -143,35 +107,6 @@ def make_optimizer(
         {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, learning_rate, fused=True)
-
-
-def warmup_cosine(
-    optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int, last: float = 0.01
-) -> LambdaLR:
-    """Raise the learning rate in a straight line, then lower it along half a cosine.
-
-    The new output layers are still random at the start: full steps would shake what the backbone
-    has learned before (Goyal et al., 2017, arXiv:1706.02677, section 2.2).
-
-    Args:
-        optimizer: its own learning rate is the highest of the schedule.
-        total_steps: after so many steps the factor is `last`.
-        warmup_steps: length of the straight line.
-        last: share of the learning rate that is left at the end.
-
-    Raises:
-        ValueError: not 0 <= warmup_steps < total_steps.
-    """
-    if not 0 <= warmup_steps < total_steps:
-        raise ValueError(f"warmup_steps is {warmup_steps}; allowed are 0 to {total_steps - 1}")
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / (warmup_steps + 1)
-        done = min((step - warmup_steps) / (total_steps - warmup_steps), 1.0)
-        return last + (1 - last) * (1 + math.cos(math.pi * done)) / 2
-
-    return LambdaLR(optimizer, factor)
 
 
 class AveragedWeights:

@@ -14,44 +14,47 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from anchors import anchor_recall, kmeans_anchors
 from atomic import replacing
 from batch_loading import TrainingBatches
-from checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
-from coco_metrics import coco_metrics
 from darknet import Darknet
 from detection_data import DetectionData, PhotoSet
 from detection_evaluation import coco_detections, coco_truth, confusion_matrix, find_all
 from loss import YoloLoss
 from make_cfg import make_cfg
+from pycocotools_metrics import precision_curves, run_coco, summarize
+from resumable_run import RecordStep, ResumableRun
 from save_model import save_darknet
 from start_weights import base_cfg, start
+from training_steps import data_parallel, mean_over_ranks, warmup_cosine
 from winograd_training import use_winograd
 from yolo_engine import (
+    LAST_RATE,
     AveragedWeights,
     choose_precision,
     gradient_scaler,
     make_optimizer,
     training_step,
-    warmup_cosine,
 )
 from yolo_settings import YoloSettings
 
-# What a resumed run may change: where the numbers come from, not what they are.
-IRRELEVANT = ("pretrained", "evaluate_every")
 
-
-def choose_cfg(settings: YoloSettings, train: PhotoSet) -> tuple[str, str]:
+def choose_cfg(
+    settings: YoloSettings, train: PhotoSet, fitted: np.ndarray | None = None
+) -> tuple[str, str]:
     """Return the text of the network's cfg, and one line about its anchors.
+
+    Args:
+        settings: its `base`, `size`, `anchors` and `seed` count.
+        train: the photos whose boxes the anchors are to suit.
+        fitted: (K, 2), anchors in pixels that k-means has found already; None looks for them.
 
     Raises:
         ValueError: the base is not known.
@@ -66,12 +69,12 @@ def choose_cfg(settings: YoloSettings, train: PhotoSet) -> tuple[str, str]:
         reason = "as asked for" if settings.anchors == "base" else "too few boxes to fit others"
         cfg = make_cfg(path, classes, anchors=None, size=settings.size)
         return cfg, f"{before} by more than half; kept, {reason}"
-    new = kmeans_anchors(sizes, len(old), seed=settings.seed)
+    new = kmeans_anchors(sizes, len(old), seed=settings.seed) if fitted is None else fitted
     cfg = make_cfg(path, classes, anchors=new, size=settings.size)
     return cfg, f"{before} by more than half, the fitted ones {anchor_recall(sizes, new):.0%}"
 
 
-class YoloRun:
+class YoloRun(ResumableRun):
     """Train a detector as `settings` say; call `fit`, then `save` and `measure`.
 
     Args:
@@ -83,6 +86,7 @@ class YoloRun:
             must be initialised.
         threads: how many prepare images.
         progress: show progress bars on stderr.
+        anchors: (K, 2), in pixels, fitted to the boxes already; by default they are fitted here.
 
     Attributes:
         notes: lines about the start, for the reader.
@@ -91,6 +95,10 @@ class YoloRun:
         seconds: how long was trained so far, in all parts of a resumed run.
         averaged: the network with the averaged weights; up to date after `fit` and `resume`.
     """
+
+    PROGRESS = ("epoch", "step", "seconds", "history", "epochs")
+    # Where the numbers come from, not what they are:
+    IRRELEVANT = ("pretrained", "evaluate_every")
 
     def __init__(
         self,
@@ -102,9 +110,9 @@ class YoloRun:
         world_size: int = 1,
         threads: int = 2,
         progress: bool = True,
+        anchors: np.ndarray | None = None,
     ) -> None:
-        self.settings, self.data, self.folder = settings, data, Path(folder)
-        self.device, self.rank, self.progress = torch.device(device), rank, progress and rank == 0
+        super().__init__(settings, data, folder, device, rank, progress)
         self.precision = choose_precision(settings.precision, self.device)
         self.batches = TrainingBatches(
             data.train,
@@ -117,13 +125,11 @@ class YoloRun:
             world_size=world_size,
             threads=threads,
         )
-        self.cfg, note = choose_cfg(settings, data.train)
+        self.cfg, note = choose_cfg(settings, data.train, anchors)
         self.notes = [note]
-        self._build(world_size)
-        self.epoch = self.step = 0
+        self.steps_per_epoch = len(self.batches)
         self.seconds = 0.0
-        self.history: list[dict[str, Any]] = []
-        self.epochs: list[dict[str, Any]] = []
+        self._build(world_size)
 
     def _build(self, world_size: int) -> None:
         settings = self.settings
@@ -137,7 +143,7 @@ class YoloRun:
         self.model = model.to(self.device, memory_format=torch.channels_last).train()
         if self.device.type == "cpu" and self.precision == "fp32":
             use_winograd(model)
-        self.wrapped = _data_parallel(model, self.device) if world_size > 1 else model
+        self.wrapped = data_parallel(model, self.device) if world_size > 1 else model
         self.loss = YoloLoss(
             model,
             box_loss=settings.box_loss,
@@ -145,65 +151,30 @@ class YoloRun:
             neighbours=settings.neighbours,
         )
         self.optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
-        total = settings.epochs * len(self.batches)
+        total = settings.epochs * self.steps_per_epoch
         warmup = min(round(settings.warmup * total), total - 1)
-        self.schedule = warmup_cosine(self.optimizer, total, warmup)
+        self.schedule = warmup_cosine(self.optimizer, total, warmup, LAST_RATE)
         self.scaler = gradient_scaler(self.precision)
         self.average = AveragedWeights(model, settings.average_decay)
 
     def resume(self) -> bool:
-        """Go on from `last.pt`; return False where there is none yet.
-
-        Raises:
-            CheckpointError: the file is unreadable, or of a run with other settings or data.
-        """
-        path = self.folder / "last.pt"
-        if not path.is_file():
-            return False
-        checkpoint = load_checkpoint(path)
-        self._compare(path, checkpoint["settings"])
-        progress = restore(checkpoint, self.model, self._states())
-        for name in ("epoch", "step", "seconds", "history", "epochs"):
-            setattr(self, name, progress[name])
-        self.average.copy_to(self.averaged)
-        return True
-
-    def fit(
-        self,
-        checkpoint_every: int | None = None,
-        after_step: Callable[[YoloRun], None] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Train until all epochs are done and return `epochs`.
-
-        Args:
-            checkpoint_every: also write `last.pt` after every so many steps of an epoch.
-            after_step: called after each step, for a live curve.
-
-        Raises:
-            NonFiniteLossError: see `yolo_engine.training_step`.
-        """
-        while self.epoch < self.settings.epochs:
-            self._train_epoch(checkpoint_every, after_step)
+        """Go on from `last.pt`, with the averaged weights; see `ResumableRun.resume`."""
+        resumed = super().resume()
+        if resumed:
             self.average.copy_to(self.averaged)
-            if self.rank == 0 and self.settings.is_measured(self.epoch):
-                measured = {"epoch": self.epoch, "bbox": self.measure()[0]["bbox"]}
-                self.epochs.append({**measured, "seconds": self.seconds})
-            self.epoch, self.step = self.epoch + 1, 0
-            self._checkpoint()
-            if self.wrapped is not self.model:
-                torch.distributed.barrier()
-        return self.epochs
+        return resumed
 
     def measure(self) -> tuple[dict[str, Any], dict[str, np.ndarray], np.ndarray]:
         """Measure the averaged weights on the test photos.
 
         Returns:
-            The metrics and the precision curves of `coco_metrics`, and the confusion matrix.
+            The metrics and the precision curves of `pycocotools_metrics`, and the confusion matrix.
         """
         photos = self.data.test
         found = find_all(self.averaged, photos, self.settings.size, progress=self.progress)
-        metrics, curves = coco_metrics(coco_truth(photos), coco_detections(photos, found))
-        return metrics, curves, confusion_matrix(photos, found)
+        measured = run_coco(coco_truth(photos), coco_detections(photos, found))
+        matrix = confusion_matrix(photos, found)
+        return summarize(measured), precision_curves(measured["bbox"]), matrix
 
     def save(self) -> Path:
         """Write model.cfg, model.weights (the averaged ones) and model.names; return the second."""
@@ -213,26 +184,28 @@ class YoloRun:
         save_darknet(self.averaged, names, self.folder)
         return self.folder / "model.weights"
 
-    def _train_epoch(
-        self, checkpoint_every: int | None, after_step: Callable[[YoloRun], None] | None
-    ) -> None:
-        total, first = len(self.batches), self.step
+    def _open_batches(self) -> TrainingBatches:
+        return self.batches
+
+    def _train_epoch(self, batches: TrainingBatches, record: RecordStep) -> None:
         mosaic = self.epoch < self.settings.first_plain_epoch
-        batches = self.batches.epoch(self.epoch, first, mosaic)
+        rest = batches.epoch(self.epoch, self.step, mosaic)
         name = f"epoch {self.epoch + 1}/{self.settings.epochs}"
-        bar = tqdm(batches, name, total, initial=first, disable=not self.progress, leave=False)
+        options = {"initial": self.step, "disable": not self.progress, "leave": False}
+        bar = tqdm(rest, name, self.steps_per_epoch, **options)
         began = time.perf_counter()
         for batch in bar:
             values = self._train_step(batch)
-            self.history.append({"epoch": self.epoch, "step": self.step, **values})
-            self.step += 1
             began, before = time.perf_counter(), began
             self.seconds += began - before  # with waiting for photos, without measuring
             bar.set_postfix(loss=f"{values['loss']:.2f}", refresh=False)
-            if checkpoint_every and self.step % checkpoint_every == 0:
-                self._checkpoint()
-            if after_step is not None:
-                after_step(self)
+            record(self.step, values)
+
+    def _finish_epoch(self) -> None:
+        self.average.copy_to(self.averaged)
+        if self.rank == 0 and self.settings.is_measured(self.epoch):
+            measured = {"epoch": self.epoch, "bbox": self.measure()[0]["bbox"]}
+            self.epochs.append({**measured, "seconds": self.seconds})
 
     def _train_step(self, batch: Any) -> dict[str, float]:
         values = training_step(
@@ -247,7 +220,7 @@ class YoloRun:
         )
         self.schedule.step()
         self.average.update(self.model)
-        return _mean_over_processes(values, self.device)
+        return mean_over_ranks(values, self.device)
 
     def _write_cfg(self) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -257,40 +230,8 @@ class YoloRun:
         return path
 
     def _states(self) -> dict[str, Any]:
-        states = {"optimizer": self.optimizer, "schedule": self.schedule, "average": self.average}
-        return states if self.scaler is None else {**states, "scaler": self.scaler}
-
-    def _checkpoint(self) -> None:
-        if self.rank:
-            return
-        names = ("epoch", "step", "seconds", "history", "epochs")
-        progress = {name: getattr(self, name) for name in names}
-        path = self.folder / "last.pt"
-        save_checkpoint(path, self.model, self._states(), progress, self._stored_settings())
+        return {**super()._states(), "average": self.average}
 
     def _stored_settings(self) -> dict[str, Any]:
-        names = {"class_names": list(self.data.class_names), "photos": len(self.data.train)}
-        return {**self.settings.as_dict(), **names, "model.cfg": self.cfg}
-
-    def _compare(self, path: Path, stored: dict[str, Any]) -> None:
-        own = self._stored_settings()
-        for name in [*own, *stored]:
-            if name not in IRRELEVANT and own.get(name) != stored.get(name):
-                raise CheckpointError(
-                    f"{path} was made with {name} = {stored.get(name)!r}, not {own.get(name)!r}: "
-                    "resume with the same settings and data, or choose another folder"
-                )
-
-
-def _mean_over_processes(values: dict[str, float], device: torch.device) -> dict[str, float]:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return values
-    numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(numbers)
-    means = (numbers / torch.distributed.get_world_size()).tolist()
-    return dict(zip(values, means, strict=True))
-
-
-def _data_parallel(model: Darknet, device: torch.device) -> DistributedDataParallel:
-    devices = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices)
+        own = {"photos": len(self.data.train), "model.cfg": self.cfg}
+        return {**super()._stored_settings(), **own}

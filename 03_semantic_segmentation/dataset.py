@@ -12,30 +12,27 @@ The background is a class like any other: num_classes counts it because the data
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from tqdm import tqdm
 
 from class_table import IGNORE_INDEX, ClassTable, DataError, numbered_classes
 from folder_layout import find_pairs, find_table
+from item_dataset import ItemDataset, Target, Transforms
 from label_maps import mask_kind, mask_size, mask_values, read_label_map
 from photos import read_photo
 
-Target = dict[str, Any]
-Transforms = Callable[[tv_tensors.Image, Target], tuple[Any, Target]]
 PEDESTRIAN_CLASSES = ("background", "person")
 EXIF_ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)
 
 
-class SegmentationDataset(Dataset):
+class SegmentationDataset(ItemDataset):
     """Pairs of a picture and a mask file.
 
     Args:
@@ -57,8 +54,8 @@ class SegmentationDataset(Dataset):
     ) -> None:
         if not pairs:
             raise DataError("there is no picture")
-        self.table, self.transforms, self.unknown = table, transforms, unknown
-        self._items = [(index, *pair) for index, pair in enumerate(pairs)]
+        super().__init__([(index, *pair) for index, pair in enumerate(pairs)], transforms)
+        self.table, self.unknown = table, unknown
 
     @classmethod
     def from_path(
@@ -89,32 +86,9 @@ class SegmentationDataset(Dataset):
         """Name the classes 0, 1, ..."""
         return self.table.names
 
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> tuple[Any, Target]:
-        image_id, image_path, mask_path = self._items[index]
-        pixels, labels = read_photo(image_path), self._labels(mask_path)
-        if labels.shape != pixels.shape[:2]:
-            raise _sizes_differ(image_path, pixels.shape[1::-1], mask_path, labels.shape[::-1])
-        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # (3, H, W)
-        target = {"labels": tv_tensors.Mask(torch.from_numpy(labels)), "image_id": image_id}
-        if self.transforms is None:
-            return tv_tensors.Image(image), target
-        return self.transforms(tv_tensors.Image(image), target)
-
     def image_path(self, index: int) -> Path:
         """Return the file of an item's picture."""
         return self._items[index][1]
-
-    def subset(
-        self, indices: Sequence[int], transforms: Transforms | None = None
-    ) -> SegmentationDataset:
-        """Return a dataset of these items only, with transforms of its own."""
-        part = copy.copy(self)
-        part._items = [self._items[index] for index in indices]
-        part.transforms = transforms
-        return part
 
     def check(self, progress: bool = True) -> None:
         """Read every mask and every picture's size, before training finds out after an hour.
@@ -127,6 +101,15 @@ class SegmentationDataset(Dataset):
             if mask_size(mask_path) != size:
                 raise _sizes_differ(image_path, size, mask_path, mask_size(mask_path))
             self._labels(mask_path)
+
+    def _load(self, item: tuple[int, Path, Path]) -> tuple[tv_tensors.Image, Target]:
+        image_id, image_path, mask_path = item
+        pixels, labels = read_photo(image_path), self._labels(mask_path)
+        if labels.shape != pixels.shape[:2]:
+            raise _sizes_differ(image_path, pixels.shape[1::-1], mask_path, labels.shape[::-1])
+        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # (3, H, W)
+        target = {"labels": tv_tensors.Mask(torch.from_numpy(labels)), "image_id": image_id}
+        return tv_tensors.Image(image), target
 
     def _labels(self, mask_path: Path) -> np.ndarray:
         return read_label_map(mask_path, self.table, self.unknown)
@@ -168,37 +151,6 @@ def collate(batch: Sequence[tuple[Any, Target]]) -> tuple[torch.Tensor, Target]:
     targets: Target = {key: [target[key] for _, target in batch] for key in batch[0][1]}
     labels = [one.as_subclass(torch.Tensor) for one in targets["labels"]]
     return images, {**targets, "labels": torch.stack(labels)}  # (B, H, W)
-
-
-def train_validation_split(
-    dataset: SegmentationDataset,
-    validation_fraction: float = 0.2,
-    seed: int = 0,
-    train_transforms: Transforms | None = None,
-    validation_transforms: Transforms | None = None,
-) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """Divide a dataset at random, the same way for the same seed; both parts get an item.
-
-    Args:
-        dataset: at least two items.
-        validation_fraction: share of the second part, between 0 and 1.
-        seed: of the shuffle.
-        train_transforms: for the first part.
-        validation_transforms: for the second part.
-
-    Raises:
-        ValueError: the fraction is not between 0 and 1, or there are fewer than two items.
-    """
-    if not 0 < validation_fraction < 1 or len(dataset) < 2:
-        raise ValueError(
-            f"cannot set aside {validation_fraction} of {len(dataset)} items; a fraction between "
-            "0 and 1 of at least 2 is allowed"
-        )
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(dataset), generator=generator).tolist()
-    held_out = min(max(round(validation_fraction * len(dataset)), 1), len(dataset) - 1)
-    train = dataset.subset(sorted(order[held_out:]), train_transforms)
-    return train, dataset.subset(sorted(order[:held_out]), validation_transforms)
 
 
 def _table_of(masks: Sequence[Path]) -> ClassTable:

@@ -15,7 +15,6 @@ Exit code: 0 done, 1 some photos could not be read, 2 bad usage or no photo at a
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,25 +24,21 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from tqdm import tqdm
 
 from atomic import replacing
+from command_line import exit_code, make_parser
 from overlays import overlay
-from photos import PHOTO_SUFFIXES, expand_source, read_photo
+from photo_command import add_photo_options, predict_photos, to_best_device
+from photos import PHOTO_SUFFIXES, expand_source
 from sliding_window import DEFAULT_OVERLAP, predict_labels
 from training_run import load_model
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
+    add_photo_options(parser)
     add = parser.add_argument
-    add("source", help="a photo, a folder of photos, or a pattern in quotes")
-    add("--checkpoint", type=Path, required=True, help="best.pt of a training run")
-    add("--out", type=Path, help="folder for the overlays and label maps")
-    add("--json", type=Path, help="file for the list; without --json and --out it is printed")
     add("--window", type=int, nargs=2, help="height and width the model sees at once")
     add("--overlap", type=float, default=DEFAULT_OVERLAP, help="of neighbouring windows (0.25)")
     parsed = parser.parse_args(arguments)
@@ -119,47 +114,27 @@ def run(arguments: argparse.Namespace) -> int:
     """Handle every photo and return the number of those that failed.
 
     Raises:
-        ValueError: no photo, or no usable checkpoint.
+        ValueError: no photo, or no usable checkpoint; its classes are `PhotoError` and
+            `CheckpointError`.
     """
     photos = find_photos(arguments.source)
     model, class_names, settings = load_model(arguments.checkpoint)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    to_best_device(model)
     window = tuple(arguments.window or settings.window)
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-    entries, failed = [], 0
-    for photo in tqdm(photos, "predicting", disable=len(photos) == 1):
-        try:
-            image = read_photo(photo)
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-            failed += 1
-            continue
+
+    def predict_one(photo: Path, image: np.ndarray) -> dict[str, Any]:
         labels = predict(model, image, window, arguments.overlap)
-        entries.append(to_json(photo, labels, class_names))
         if arguments.out:
             write_pictures(arguments.out, photo.name, image, labels)
-    _write(arguments, json.dumps(entries, indent=2))
-    return failed
+        return to_json(photo, labels, class_names)
 
-
-def _write(arguments: argparse.Namespace, text: str) -> None:
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(arguments.json) as file:
-            file.write((text + "\n").encode())
-    elif not arguments.out:
-        print(text)
+    return predict_photos(arguments, photos, predict_one)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parsed = parse_arguments(arguments)
-    try:
-        return 1 if run(parsed) else 0
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: run(parsed), "stopped; nothing was listed")
 
 
 if __name__ == "__main__":

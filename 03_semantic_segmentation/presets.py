@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import torch
 
 from losses import check_loss_weights
 from models import MODELS
+from preset_settings import change_preset, choose_preset
 
 UNKNOWN_LABELS = ("error", "ignore")
 SIZES = ("crop_size", "window")
@@ -131,11 +130,6 @@ PRESETS = {
 }
 
 
-def choose_preset() -> str:
-    """Return "full" on a machine with a CUDA GPU, and "laptop" elsewhere."""
-    return "full" if torch.cuda.is_available() else "laptop"
-
-
 def make_settings(preset: str | None = None, **changes: Any) -> Settings:
     """Return a preset's settings with changes; None chooses the preset by the machine.
 
@@ -143,7 +137,4 @@ def make_settings(preset: str | None = None, **changes: Any) -> Settings:
         ValueError: unknown preset, or a value out of range.
         TypeError: a change that is no setting.
     """
-    preset = preset or choose_preset()
-    if preset not in PRESETS:
-        raise ValueError(f"preset is {preset!r}; allowed are {', '.join(PRESETS)}")
-    return replace(PRESETS[preset], **changes)
+    return change_preset(PRESETS, preset or choose_preset(), changes)

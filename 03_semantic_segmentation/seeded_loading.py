@@ -10,13 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dataset import collate
-from engine import mix_seed
 
 SampleKey = tuple[int, int]  # (index, seed)
+
+
+def mix_seed(*numbers: int) -> int:
+    """Return a seed of 63 bits that changes thoroughly with each of the non-negative numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class SeededItems(Dataset):

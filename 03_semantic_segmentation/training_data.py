@@ -11,16 +11,13 @@ from torchvision.transforms import v2
 
 from augmentation import evaluation_transforms, training_transforms
 from class_table import DataError, numbered_classes
-from dataset import PedestrianDataset, SegmentationDataset, train_validation_split
+from dataset import PedestrianDataset, SegmentationDataset
+from drawn_scenes import NUM_TEST_SCENES, NUM_VALIDATION_SCENES, STREET_FOLDER, draw_part
 from folder_layout import MASK_FOLDERS, find_splits
+from item_dataset import train_validation_split
 from penn_fudan import PennFudanError, fetch_penn_fudan
 from presets import Settings
-from street_scenes import SEMANTIC_CLASSES, write_dataset
-
-STREET_FOLDER = Path(__file__).parent / "data" / "street"
-# Seeds far apart: no scene is in two of the three. They are those of the lesson on Mask R-CNN.
-FIRST_TRAINING_SEED, FIRST_VALIDATION_SEED, FIRST_TEST_SEED = 100_000, 10_000, 0
-NUM_VALIDATION_SCENES, NUM_TEST_SCENES = 40, 100
+from street_scenes import SEMANTIC_CLASSES
 
 
 @dataclass(frozen=True)
@@ -81,25 +78,18 @@ def count_pixels(dataset: SegmentationDataset) -> Tensor:
     return counts[:num_classes]
 
 
-def draw_once(folder: Path, first_seed: int, count: int, progress: bool = True) -> Path:
-    """Draw `count` scenes into a folder, unless they lie there already."""
-    if not (folder / "annotations.json").is_file():  # written last
-        write_dataset(folder, range(first_seed, first_seed + count), progress=progress)
-    return folder
-
-
 def _street(
     settings: Settings, folder: Path, augmented: v2.Compose, plain: v2.Compose, progress: bool
 ) -> TrainingData:
     parts = {
-        "train": (FIRST_TRAINING_SEED, settings.num_scenes, augmented),
-        "validation": (FIRST_VALIDATION_SEED, NUM_VALIDATION_SCENES, plain),
-        "test": (FIRST_TEST_SEED, NUM_TEST_SCENES, plain),
+        "train": (settings.num_scenes, augmented),
+        "validation": (NUM_VALIDATION_SCENES, plain),
+        "test": (NUM_TEST_SCENES, plain),
     }
     table = numbered_classes(SEMANTIC_CLASSES)
     datasets = {}
-    for name, (first, count, transforms) in parts.items():
-        part = draw_once(folder / f"{name}_{count}", first, count, progress)
+    for name, (count, transforms) in parts.items():
+        part = draw_part(folder, name, count, progress)
         datasets[name] = SegmentationDataset.from_path(part, transforms, table=table)
     return TrainingData(**datasets, class_names=SEMANTIC_CLASSES)
 

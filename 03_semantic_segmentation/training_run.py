@@ -9,39 +9,32 @@ optimiser, seeded batches, checkpoints and metrics. In its folder it keeps
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from checkpoint import CheckpointError, load_checkpoint, load_weights, restore, save_checkpoint
-from engine import evaluate, mean_losses, mix_seed, mixed_precision, train_one_epoch, warmup_cosine
+from checkpoint import load_checkpoint, load_weights
+from engine import evaluate, train_one_epoch
 from losses import balanced_class_weights
 from metrics import summarize
 from models import SegmentationModel, build_model, pretrained_parameters
+from preset_settings import read_run
 from presets import Settings
-from seeded_loading import SeededBatches, evaluation_loader, training_loader
+from resumable_run import RecordStep, ResumableRun
+from seeded_loading import SeededBatches, evaluation_loader, mix_seed, training_loader
 from training_data import TrainingData, count_pixels
-
-IRRELEVANT = ("num_workers",)  # settings that a resumed run may change
+from training_steps import data_parallel, mean_losses, mixed_precision, warmup_cosine
 
 
 def load_model(path: str | Path) -> tuple[SegmentationModel, tuple[str, ...], Settings]:
     """Build the model of a checkpoint, with its weights; return its class names and settings too.
 
     Raises:
-        CheckpointError: see `checkpoint.load_checkpoint`.
+        CheckpointError: see `preset_settings.read_run`.
     """
-    checkpoint = load_checkpoint(path)
-    stored = dict(checkpoint["settings"])
-    try:
-        class_names = tuple(stored.pop("class_names"))
-        settings = Settings(**stored)
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is a checkpoint of another program: {error}") from error
+    checkpoint, class_names, settings = read_run(path, Settings)
     model = build_model(
         settings.model,
         len(class_names),
@@ -53,7 +46,7 @@ def load_model(path: str | Path) -> tuple[SegmentationModel, tuple[str, ...], Se
     return model.eval(), class_names, settings
 
 
-class TrainingRun:
+class TrainingRun(ResumableRun):
     """Train a model as `settings` say; call `fit`, then `test`.
 
     Args:
@@ -73,6 +66,9 @@ class TrainingRun:
         ValueError: the batch does not fit the data, the processes or the model.
     """
 
+    PROGRESS = ("epoch", "step", "best", "history", "epochs")
+    IRRELEVANT = ("num_workers",)
+
     def __init__(
         self,
         settings: Settings,
@@ -83,9 +79,7 @@ class TrainingRun:
         world_size: int = 1,
         progress: bool = True,
     ) -> None:
-        self.settings, self.data, self.device = settings, data, torch.device(device)
-        self.folder = Path(folder) if folder is not None else None
-        self.rank, self.progress = rank, progress and rank == 0
+        super().__init__(settings, data, folder, device, rank, progress)
         _check_batch(settings, world_size)
         self.batches = SeededBatches(
             len(data.train), settings.batch_size, settings.seed, rank, world_size
@@ -94,7 +88,7 @@ class TrainingRun:
         num_classes, half_size = len(data.class_names), settings.half_size
         model = build_model(settings.model, num_classes, settings.pretrained, half_size=half_size)
         self.model = model.to(self.device)
-        self.wrapped = _data_parallel(self.model, self.device) if world_size > 1 else self.model
+        self.wrapped = data_parallel(self.model, self.device) if world_size > 1 else self.model
         self.steps_per_epoch = len(self.batches)
         self.optimizer = make_optimizer(self.model, settings)
         total = settings.epochs * self.steps_per_epoch
@@ -104,47 +98,7 @@ class TrainingRun:
         self.class_weights = None
         if settings.balance_classes:
             self.class_weights = balanced_class_weights(count_pixels(data.train))
-        self.epoch = self.step = 0
         self.best = -1.0
-        self.history: list[dict[str, Any]] = []
-        self.epochs: list[dict[str, Any]] = []
-
-    def resume(self) -> bool:
-        """Go on from `last.pt`; return False where there is none yet.
-
-        Raises:
-            CheckpointError: the file is unreadable, or of a run with other settings.
-        """
-        path = self._path("last.pt")
-        if not path.is_file():
-            return False
-        checkpoint = load_checkpoint(path)
-        self._compare_settings(path, checkpoint["settings"])
-        progress = restore(checkpoint, self.model, self._states())
-        for name in ("epoch", "step", "best", "history", "epochs"):
-            setattr(self, name, progress[name])
-        return True
-
-    def fit(
-        self,
-        checkpoint_every: int | None = None,
-        after_step: Callable[[TrainingRun], None] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Train until all epochs are done and return `epochs`.
-
-        Args:
-            checkpoint_every: also write `last.pt` after every so many steps of an epoch.
-            after_step: called after each step, for a live curve.
-
-        Raises:
-            NonFiniteLossError: see `engine.train_one_epoch`.
-        """
-        loader = training_loader(self.data.train, self.batches, self.settings.num_workers)
-        while self.epoch < self.settings.epochs:
-            if self.step < self.steps_per_epoch:
-                self._train_epoch(loader, checkpoint_every, after_step)
-            self._finish_epoch()
-        return self.epochs
 
     def test(self) -> dict[str, Any]:
         """Measure the best model (without a folder: the last) on the test data."""
@@ -152,25 +106,15 @@ class TrainingRun:
             load_weights(load_checkpoint(self._path("best.pt")), self.model)
         return self._evaluate(self.data.test)
 
-    def _train_epoch(
-        self,
-        loader: Any,
-        checkpoint_every: int | None,
-        after_step: Callable[[TrainingRun], None] | None,
-    ) -> None:
-        def record(step: int, losses: dict[str, float]) -> None:
-            self.step = step + 1
-            self.history.append({"epoch": self.epoch, "step": step, **losses})
-            if checkpoint_every and self.step % checkpoint_every == 0:
-                self._save("last.pt")
-            if after_step is not None:
-                after_step(self)
+    def _open_batches(self) -> Any:
+        return training_loader(self.data.train, self.batches, self.settings.num_workers)
 
+    def _train_epoch(self, batches: Any, record: RecordStep) -> None:
         self.batches.set_position(self.epoch, self.step)
         train_one_epoch(
             self.wrapped,
             self.optimizer,
-            loader,
+            batches,
             schedule=self.schedule,
             scaler=self.scaler,
             max_gradient_norm=self.settings.max_gradient_norm,
@@ -184,55 +128,23 @@ class TrainingRun:
         )
 
     def _finish_epoch(self) -> None:
-        """Validate, keep the model if it is the best, and begin the next epoch."""
-        if self.rank == 0:
-            metrics = self._evaluate(self.data.validation)
-            steps = [one for one in self.history if one["epoch"] == self.epoch]
-            train = {n: v for n, v in mean_losses(steps).items() if n not in ("epoch", "step")}
-            self.epochs.append({"epoch": self.epoch, "train": train, "metrics": metrics})
-            score = metrics["mean_iou"] or 0.0
-            if score > self.best:
-                self.best = score
-                self._save("best.pt")
-        self.epoch, self.step = self.epoch + 1, 0
-        self._save("last.pt")
-        if self.wrapped is not self.model:
-            torch.distributed.barrier()
+        """Validate, and keep the model if it is the best."""
+        if self.rank:
+            return
+        metrics = self._evaluate(self.data.validation)
+        steps = [one for one in self.history if one["epoch"] == self.epoch]
+        train = {n: v for n, v in mean_losses(steps).items() if n not in ("epoch", "step")}
+        self.epochs.append({"epoch": self.epoch, "train": train, "metrics": metrics})
+        score = metrics["mean_iou"] or 0.0
+        if score > self.best:
+            self.best = score
+            self._save("best.pt")
 
     def _evaluate(self, dataset: Any) -> dict[str, Any]:
         names, window = self.data.class_names, self.settings.window
         batches = evaluation_loader(dataset)
         matrix = evaluate(self.model, batches, len(names), window, self.progress)
         return summarize(matrix, names)
-
-    def _states(self) -> dict[str, Any]:
-        states = {"optimizer": self.optimizer, "schedule": self.schedule}
-        return states if self.scaler is None else {**states, "scaler": self.scaler}
-
-    def _path(self, name: str) -> Path:
-        if self.folder is None:
-            raise RuntimeError("this run keeps no checkpoints: give TrainingRun a folder")
-        return self.folder / name
-
-    def _save(self, name: str) -> None:
-        if self.folder is None or self.rank:
-            return
-        progress = {"epoch": self.epoch, "step": self.step, "best": self.best}
-        progress |= {"history": self.history, "epochs": self.epochs}
-        states = self._states() if name == "last.pt" else {}
-        save_checkpoint(self._path(name), self.model, states, progress, self._stored_settings())
-
-    def _stored_settings(self) -> dict[str, Any]:
-        return {**self.settings.as_dict(), "class_names": list(self.data.class_names)}
-
-    def _compare_settings(self, path: Path, stored: dict[str, Any]) -> None:
-        own = self._stored_settings()
-        for name in [*own, *stored]:
-            if name not in IRRELEVANT and own.get(name) != stored.get(name):
-                raise CheckpointError(
-                    f"{path} was made with {name} = {stored.get(name)!r}, not {own.get(name)!r}: "
-                    "resume with the same settings or choose another folder"
-                )
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
@@ -266,8 +178,3 @@ def _check_batch(settings: Settings, world_size: int) -> None:
             f"batch_size is {settings.batch_size} for {world_size} process(es); {settings.model} "
             "needs 2 pictures in each, since it normalises a map of one pixel over the batch"
         )
-
-
-def _data_parallel(model: nn.Module, device: torch.device) -> DistributedDataParallel:
-    devices = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices)

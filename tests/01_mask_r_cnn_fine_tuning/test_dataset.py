@@ -16,8 +16,8 @@ from dataset import (
     DetectionDataset,
     PedestrianDataset,
     collate,
-    train_validation_split,
 )
+from item_dataset import train_validation_split
 from mask_boxes import masks_to_boxes_xyxy
 from mask_files import read_instance_ids
 from photos import PhotoError, photo_size, read_photo

@@ -8,8 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from engine import NonFiniteLossError, mix_seed, train_one_epoch, warmup_cosine
-from seeded_loading import SeededBatches, SeededItems, evaluation_loader, training_loader
+from engine import train_one_epoch
+from seeded_loading import (
+    SeededBatches,
+    SeededItems,
+    evaluation_loader,
+    mix_seed,
+    training_loader,
+)
+from training_steps import NonFiniteLossError, warmup_cosine
 
 
 class Fit(nn.Module):

@@ -13,7 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 
-from evaluation import coco_metrics, encode_mask, evaluate, format_metrics, validation_loss
+from evaluation import confusion_matrix, encode_mask, evaluate, validation_loss
+from pycocotools_metrics import coco_metrics, format_metrics
 
 
 class Oracle(nn.Module):
@@ -223,3 +224,27 @@ def test_validation_loss_is_the_losses_of_frozen_layers(tiny_detector, batch):
 def test_validation_loss_needs_a_batch(tiny_detector):
     with pytest.raises(ValueError, match="no batch to compute a validation loss"):
         validation_loss(tiny_detector(), [])
+
+
+def test_confusion_is_counted():
+    first, second, far = [0, 0, 10, 10], [20, 0, 10, 10], [60, 60, 5, 5]
+    truth = {
+        "images": [{"id": 7}, {"id": 8}, {"id": 9}],
+        "annotations": [
+            {"image_id": 7, "category_id": 1, "bbox": first, "iscrowd": 0},
+            {"image_id": 7, "category_id": 2, "bbox": second, "iscrowd": 0},
+            {"image_id": 8, "category_id": 1, "bbox": first, "iscrowd": 0},
+            {"image_id": 8, "category_id": 1, "bbox": far, "iscrowd": 1},
+        ],
+    }
+    found = [(7, 2, 0.6, first), (7, 2, 0.9, first), (7, 1, 0.8, far), (7, 2, 0.4, second)]
+    found += [(8, 1, 0.5, [0, 0, 10, 5]), (9, 2, 0.7, far)]
+    keys = ("image_id", "category_id", "score", "bbox")
+    detections = [dict(zip(keys, one, strict=True)) for one in found]
+    # In 7 the first object is taken for class 2, its second finding and the far one are made up,
+    # and the second object is missed; in 8 half an object is just enough, the crowd is left out.
+    table = confusion_matrix(truth, detections, 2)
+    assert table.tolist() == [[1, 1, 0], [0, 0, 1], [1, 2, 0]]
+    stricter = confusion_matrix(truth, detections, 2, score_threshold=0.4, iou_threshold=0.51)
+    assert stricter.tolist() == [[0, 1, 1], [0, 1, 0], [2, 2, 0]]
+    assert confusion_matrix(truth, [], 2)[:, 2].tolist() == [2, 1, 0]

@@ -230,8 +230,8 @@ def test_two_processes_train_as_one(scenes, tmp_path):
 
 def by_hand(settings: Settings, data: TrainingData) -> tuple[list[float], torch.nn.Module]:
     """Train in one process: each half's loss drawn with its rank's seed, gradients averaged."""
-    from engine import mix_seed, warmup_cosine
-    from seeded_loading import SeededBatches, training_loader
+    from seeded_loading import SeededBatches, mix_seed, training_loader
+    from training_steps import warmup_cosine
 
     torch.manual_seed(mix_seed(settings.seed))
     model = build_model(settings, len(data.class_names) + 1).train()

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import detection_data
+import drawn_scenes
 from annotation_records import AnnotationError, ImageRecord, ObjectRecord
 from batch_loading import STEPS_PER_SIZE, TrainingBatches
 from box_augmentation import NO_AUGMENTATION, Augmentation
@@ -180,7 +181,7 @@ def test_street_scenes_are_drawn_once(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("drawn twice")
 
-    monkeypatch.setattr(detection_data, "write_dataset", refuse)
+    monkeypatch.setattr(drawn_scenes, "write_dataset", refuse)
     assert len(load_test_photos("street", street_folder=tmp_path)) == 2
 
 

@@ -19,17 +19,17 @@ from download import DownloadError
 from loss import YoloLoss
 from make_cfg import make_cfg
 from start_weights import base_cfg, output_layers, start
+from training_steps import NonFiniteLossError, warmup_cosine
 from winograd_training import TrainingConvolution, WinogradProduct, suits, use_winograd
 from yolo_engine import (
+    LAST_RATE,
     AveragedWeights,
-    NonFiniteLossError,
     autocast,
     choose_precision,
     gradient_scaler,
     make_optimizer,
     to_input,
     training_step,
-    warmup_cosine,
 )
 from yolo_settings import YoloSettings
 
@@ -169,7 +169,7 @@ def test_average_includes_batch_norm_statistics(mini: Darknet) -> None:
 
 def test_learning_rate_rises_and_falls() -> None:
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], 1.0)
-    schedule = warmup_cosine(optimizer, 100, 9)
+    schedule = warmup_cosine(optimizer, 100, 9, LAST_RATE)
     rates = []
     for _ in range(101):
         rates.append(optimizer.param_groups[0]["lr"])

@@ -16,8 +16,8 @@ from pycocotools.cocoeval import COCOeval
 
 import evaluate
 import train
+import yolo_run
 from checkpoint import CheckpointError, load_checkpoint
-from coco_metrics import STATISTICS, coco_metrics, format_metrics
 from darknet import Darknet
 from detection_data import PhotoSet, load_detection_data
 from detection_evaluation import (
@@ -30,7 +30,15 @@ from detection_evaluation import (
 )
 from detector import Detector
 from photos import read_photo
-from yolo_engine import make_optimizer, warmup_cosine
+from pycocotools_metrics import (
+    STATISTICS,
+    coco_metrics,
+    format_metrics,
+    precision_curves,
+    run_coco,
+)
+from training_steps import warmup_cosine
+from yolo_engine import LAST_RATE, make_optimizer
 from yolo_run import YoloRun, choose_cfg
 from yolo_settings import YoloSettings
 
@@ -294,7 +302,8 @@ def halves_reference(settings: YoloSettings, folder: Path, steps: int) -> list[f
     run = run_of(settings, folder)
     model = run.model
     optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
-    schedule = warmup_cosine(optimizer, settings.epochs * len(run.batches), run_warmup(run))
+    total = settings.epochs * len(run.batches)
+    schedule = warmup_cosine(optimizer, total, run_warmup(run), LAST_RATE)
     losses: list[float] = []
     for batch in list(run.batches.epoch(0))[:steps]:
         optimizer.zero_grad()
@@ -348,6 +357,19 @@ def test_a_nan_in_training_names_the_photos(squares: Path, base: Path, tmp_path:
         run.model.stages[4].conv.bias.fill_(float("inf"))
     with pytest.raises(ValueError, match=r"in epoch 1, step 1, on the photos .*\.png"):
         run.fit()
+
+
+def test_anchors_that_are_fitted_already_are_taken(
+    squares: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(squares, base)
+    fitting = run_of(settings, tmp_path / "fitting")
+    fitted = np.array(fitting.model.outputs[0].anchors, float).reshape(-1, 2)
+    monkeypatch.setattr(yolo_run, "kmeans_anchors", None)  # a call would fail
+    given = run_of(settings, tmp_path / "given", anchors=fitted)
+    assert (given.cfg, given.notes) == (fitting.cfg, fitting.notes)
+    other = run_of(settings, tmp_path / "other", anchors=fitted + 2)
+    assert other.cfg != fitting.cfg
 
 
 def test_anchors_are_fitted_or_kept(squares: Path, base: Path) -> None:
@@ -423,12 +445,13 @@ def test_coco_numbers_are_kept(tmp_path: Path) -> None:
     entries = coco_detections(photos, found)
     assert {one["category_id"] for one in entries} == {5, 9}
     assert {one["image_id"] for one in entries} == {photos.records[0].image_id}
-    metrics, curves = coco_metrics(truth, entries)
+    metrics = coco_metrics(truth, entries)
+    curves = precision_curves(run_coco(truth, entries)["bbox"])
     assert metrics["bbox"]["AP"] == pytest.approx(1.0) and curves["red"].shape == (101,)
     assert "red" in format_metrics(metrics) and "1.000" in format_metrics(metrics)
     mapped = coco_detections(photos, found, {0: 1})
     assert [one["category_id"] for one in mapped] == [9]
-    nothing, _ = coco_metrics(truth, [])
+    nothing = coco_metrics(truth, [])
     assert nothing["bbox"]["AP"] == 0.0 and nothing["bbox"]["AP_large"] is None
     assert " - " in format_metrics({"bbox": {}, "per_class": {}})
 

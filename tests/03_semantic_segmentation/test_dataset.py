@@ -11,7 +11,8 @@ from torchvision import tv_tensors
 
 from augmentation import evaluation_transforms, training_transforms
 from class_table import IGNORE_INDEX, ClassTable, DataError, numbered_classes, read_class_table
-from dataset import PedestrianDataset, SegmentationDataset, collate, train_validation_split
+from dataset import PedestrianDataset, SegmentationDataset, collate
+from item_dataset import train_validation_split
 from label_maps import read_label_map
 from presets import make_settings
 from street_scenes import SEMANTIC_CLASSES, draw_scene
