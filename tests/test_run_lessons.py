@@ -182,10 +182,11 @@ def test_finding_and_choosing(lesson: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write_notebook(root / "01_early" / "early.ipynb", "1")
     write_notebook(root / "notes" / "notes.ipynb", "1")
     names = [path.relative_to(root).as_posix() for path in find_notebooks(root)]
-    assert names == ["01_early/early.ipynb", "07_lesson/lesson.ipynb", "07_lesson/solutions.ipynb"]
+    inside = ["exercises.ipynb", "lesson.ipynb", "solutions.ipynb"]
+    assert names == ["01_early/early.ipynb", *(f"07_lesson/{name}" for name in inside)]
     monkeypatch.chdir(root)
     chosen = run_lessons.choose_notebooks([Path("07_lesson"), Path("01_early/early.ipynb")])
-    assert chosen == [lesson / "lesson.ipynb", lesson / "solutions.ipynb", root / names[0]]
+    assert chosen == [*(lesson / name for name in inside), root / names[0]]
 
 
 @pytest.mark.parametrize(

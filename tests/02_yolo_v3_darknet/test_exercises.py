@@ -1,0 +1,203 @@
+"""The exercises: solutions pass, blanks do not, and usual wrong ways get their reason."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from answer_running import WrongAnswerError
+from checks import check
+from darknet_file_checks import folded
+from exercise_cells import run_tagged, tagged_ids
+from exercise_checking import EXERCISES
+from yolo_box_checks import decoded, scores_of
+from yolo_training_checks import checked_folder, load_model, responsible
+
+IDS = list(EXERCISES)
+
+# What the check says to the wrong ways in solutions.ipynb, in their order.
+REASONS = {
+    "02.1": [
+        "cells: that is the coarsest map",
+        "predictions: those are the cells",
+        "filters: those are the numbers of one prediction",
+        "filters: objectness has no number",
+    ],
+    "02.2": [
+        "filters before output 1: enough for one anchor",
+        "filters before output 2: still the old number",
+        "filters before output 1: still the old number",
+        "not every output has three anchors",
+    ],
+    "02.3": [
+        "seen has 64 bits from version 0.2 on",
+        "seen has only 32 bits before version 0.2",
+        "the major number counts too",
+        "little-endian",
+    ],
+    "02.4": [
+        "by the standard deviation is right",
+        "that is PyTorch's epsilon",
+        "the mean is not in the new biases",
+        "through the scale as well",
+        "the channels that come out",
+    ],
+    "02.5": [
+        "they come off before the scale does",
+        "both bars came off",
+        "the left bar came off y",
+        "half a pixel counts",
+    ],
+    "02.6": [
+        "the offset in the cell goes through",
+        "the column gives x",
+        "not a logistic function",
+        "the anchor is already in pixels",
+        "asked are two corners",
+    ],
+    "02.7": [
+        "classes do not compete: one box",
+        "objectness is a factor",
+        "objectness is still raw",
+        "not one of the product",
+    ],
+    "02.8": [
+        "row and column are swapped",
+        "the fine map has the small anchors",
+        "bring both to one unit",
+        "the distance in pixels does not decide",
+        "among all nine",
+    ],
+    "02.9": [
+        "holds 4 labelled pictures",
+        "is a copy of another picture",
+        "is not in fractions",
+        "the model finds 0 of your 10 objects",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(request: pytest.FixtureRequest) -> Path:
+    return request.config.rootpath / request.path.parent.name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("exercises"))  # the last exercise writes files
+        yield
+
+
+@pytest.fixture(scope="module")
+def blanks(folder: Path) -> dict[str, list]:
+    return run_tagged(folder / "exercises.ipynb", "exercise")
+
+
+@pytest.fixture(scope="module")
+def solutions(folder: Path) -> dict[str, list]:
+    return run_tagged(folder / "solutions.ipynb", "solution")
+
+
+@pytest.fixture(scope="module")
+def wrong_ways(folder: Path) -> dict[str, list]:
+    return run_tagged(folder / "solutions.ipynb", "wrong")
+
+
+def test_every_exercise_has_its_cells(folder: Path) -> None:
+    assert tagged_ids(folder / "exercises.ipynb", "exercise") == IDS
+    assert tagged_ids(folder / "solutions.ipynb", "solution") == IDS
+    assert tagged_ids(folder / "solutions.ipynb", "wrong") == IDS
+    assert list(REASONS) == IDS
+
+
+@pytest.mark.parametrize("exercise_id", IDS)
+def test_solution_passes(exercise_id: str, solutions: dict[str, list]) -> None:
+    assert solutions[exercise_id]
+    assert [result for result in solutions[exercise_id] if not result.passed] == []
+
+
+@pytest.mark.parametrize("exercise_id", IDS)
+def test_untouched_exercise_fails(exercise_id: str, blanks: dict[str, list]) -> None:
+    assert [result.passed for result in blanks[exercise_id]] == [False]
+    assert "cannot judge" not in blanks[exercise_id][0].reason
+
+
+@pytest.mark.parametrize("exercise_id", IDS)
+def test_wrong_ways_get_their_reason(exercise_id: str, wrong_ways: dict[str, list]) -> None:
+    results, reasons = wrong_ways[exercise_id], REASONS[exercise_id]
+    assert len(results) == len(reasons) >= 3
+    for result, reason in zip(results, reasons, strict=True):
+        assert result.verdict == "wrong"
+        assert reason in result.reason
+
+
+@pytest.mark.parametrize("exercise_id", IDS)
+@pytest.mark.parametrize("answer", [None, ..., "text", object(), [], lambda: 1 / 0, {}])
+def test_nonsense_is_a_message(exercise_id: str, answer: object) -> None:
+    result = check(exercise_id, answer)
+    assert not result.passed
+    assert "cannot judge" not in result.reason
+
+
+@pytest.mark.parametrize("wrong", [(1, 2), ("nowhere", "nowhere"), (".", ...), (None, None)])
+def test_odd_folders_are_a_message(wrong: tuple) -> None:
+    result = check("02.9", wrong)
+    assert not result.passed
+    assert "cannot judge" not in result.reason
+
+
+@pytest.mark.parametrize("text", ["", "no cfg", "[net]\n[yolo]\nclasses=many", "[net]\n[x]\n"])
+def test_broken_cfg_is_a_message(text: str) -> None:
+    result = check("02.2", lambda cfg_text, num_classes: text)
+    assert "the lesson's reader refuses the text: your.cfg" in result.reason
+
+
+def test_other_lines_of_a_cfg_must_stay() -> None:
+    def wider(cfg_text: str, num_classes: int) -> str:
+        return cfg_text.replace("filters=16\n", "filters=17\n")
+
+    assert "nothing to do with the classes" in check("02.2", wider).reason
+
+
+def test_folded_convolution_gives_the_same() -> None:
+    generator = torch.Generator().manual_seed(0)
+    kernels, images = (torch.randn(*n, generator=generator) for n in ((4, 3, 3, 3), (2, 3, 8, 8)))
+    scales, biases, means = torch.randn(3, 4, generator=generator)
+    variances = torch.rand(4, generator=generator) + 0.1
+    before = torch.nn.functional.conv2d(images, kernels)
+    wanted = torch.nn.functional.batch_norm(before, means, variances, scales, biases, eps=0.0)
+    ours = torch.nn.functional.conv2d(images, *folded(kernels, scales, biases, means, variances))
+    assert torch.allclose(ours, wanted, atol=1e-3)
+
+
+def test_decoded_by_hand() -> None:
+    box_xyxy = decoded(torch.zeros(4), 3, 5, torch.tensor([20.0, 40.0]), 32)
+    assert box_xyxy.tolist() == [112 - 10, 176 - 20, 112 + 10, 176 + 20]
+
+
+def test_scores_by_hand() -> None:
+    values = torch.tensor([[9.0, 9, 9, 9, 0, 0, 100]])
+    assert scores_of(values).tolist() == [[0.25, 0.5]]
+
+
+def test_responsible_by_hand() -> None:
+    anchors = torch.tensor([[8.0 * (k + 1), 8.0 * (k + 1)] for k in range(9)])
+    for anchor, stride in ((0, 8), (4, 16), (8, 32)):
+        side = 8 * (anchor + 1) / 416
+        box_cxcywh = torch.tensor([300 / 416, 100 / 416, side, side])
+        expected = (anchor, 100 // stride, 300 // stride)
+        assert responsible(box_cxcywh, anchors, 416) == expected
+
+
+def test_model_folder_is_examined(tmp_path: Path) -> None:
+    with pytest.raises(WrongAnswerError, match=r"model\.cfg, model\.weights, model\.names"):
+        load_model(tmp_path, ("a",))
+    for kind in ("cfg", "weights", "names"):
+        (tmp_path / f"model.{kind}").write_bytes(np.arange(4, dtype=np.uint8).tobytes())
+    with pytest.raises(WrongAnswerError, match="the model cannot be loaded: "):
+        load_model(tmp_path, ("a",))
+    with pytest.raises(WrongAnswerError, match="there is no folder"):
+        checked_folder(tmp_path / "none")
