@@ -1,0 +1,99 @@
+"""The shapes of the lessons' networks, read from the networks themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from lesson_modules import MASK_RCNN, SEMANTIC, YOLO
+
+Shape = tuple[int, ...]
+
+
+def watch(model: nn.Module, layers: Sequence[str], *inputs: Any) -> dict[str, Any]:
+    """Run a model and return, for each named layer, the shapes of what it put out.
+
+    Args:
+        model: in evaluation mode.
+        layers: names as `named_modules` gives them.
+        inputs: for the model.
+
+    Returns:
+        For each name a shape, or a list or dict of shapes where the layer puts out several.
+    """
+    modules, seen = dict(model.named_modules()), {}
+
+    def note(name: str) -> Any:
+        return lambda _module, _inputs, output: seen.__setitem__(name, _shapes(output))
+
+    handles = [modules[name].register_forward_hook(note(name)) for name in layers]
+    with torch.inference_mode():
+        model(*inputs)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def _shapes(output: Any) -> Any:
+    if isinstance(output, torch.Tensor):
+        return tuple(output.shape)
+    if isinstance(output, dict):
+        return {name: _shapes(one) for name, one in output.items()}
+    return [_shapes(one) for one in output]
+
+
+@cache
+def mask_rcnn() -> dict[str, Any]:
+    """Shapes of lesson 01's laptop model on one street scene, with random weights.
+
+    The number of proposals depends on the weights; "most_proposals" is the model's own limit.
+    """
+    torch.manual_seed(0)
+    with MASK_RCNN:
+        model = MASK_RCNN.load("model").mask_rcnn(
+            "efficientnet_lite0", 2, pretrained=False, box_score_thresh=0.0
+        )
+        layers = ("backbone.body", "backbone", "rpn.head", "roi_heads.box_roi_pool")
+        heads = ("box_head", "box_predictor", "mask_roi_pool", "mask_head", "mask_predictor")
+        names = (*layers, *(f"roi_heads.{head}" for head in heads))
+        seen = watch(model.eval(), names, [torch.rand(3, 240, 320)])
+    seen["most_proposals"] = model.rpn.post_nms_top_n()
+    seen["anchors"] = model.rpn.anchor_generator.num_anchors_per_location()[0]
+    return {name.removeprefix("roi_heads."): shape for name, shape in seen.items()}
+
+
+@cache
+def unet() -> dict[str, Any]:
+    """Shapes of lesson 03's U-Net on one street scene: of its encoder, up blocks and head."""
+    with SEMANTIC:
+        classes = len(SEMANTIC.load("street_scenes").SEMANTIC_CLASSES)
+        network = SEMANTIC.load("models").unet(classes).network.eval()
+        blocks = [f"decoder.blocks.{k}" for k in range(len(network.decoder.blocks))]
+        images = torch.zeros(1, 3, 240, 320)
+        seen = watch(network, ["encoder", *blocks, "head"], images)
+    ups = [seen[name] for name in blocks]
+    return seen | {"input": tuple(images.shape), "up": ups}
+
+
+@cache
+def yolo_layers(cfg: str = "yolov3") -> list[Any]:
+    """The planned layers of a cfg file of lesson 02 at an input of 416 x 416."""
+    with YOLO:
+        blocks = YOLO.load("darknet_cfg").parse_cfg(YOLO.folder / "cfg" / f"{cfg}.cfg")
+        return YOLO.load("layer_plan").plan_layers(blocks, size=(416, 416))
+
+
+@cache
+def deeplab() -> dict[str, Any]:
+    """ASPP's rates and the shapes of torchvision's DeepLabV3, computed without any memory."""
+    with SEMANTIC, torch.device("meta"):
+        network = SEMANTIC.load("models").deeplabv3(8, pretrained=False).network.eval()
+        layers = ("backbone", "classifier.0", "classifier")
+        seen = watch(network, layers, torch.zeros(1, 3, 240, 320))
+    branches = network.classifier[0].convs
+    rates = [m.dilation[0] for b in branches for m in b.modules() if isinstance(m, nn.Conv2d)]
+    return seen | {"rates": [rate for rate in rates if rate > 1]}
