@@ -5,41 +5,51 @@ PYTHON ?= python3
 LESSONS ?=
 
 VENV := .venv
+SITE_VENV := .venv-site
 ifeq ($(OS),Windows_NT)
-BIN := $(VENV)/Scripts
+PROGRAMS := Scripts
 else
-BIN := $(VENV)/bin
+PROGRAMS := bin
 endif
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+BIN := $(VENV)/$(PROGRAMS)
+PIP_INSTALL := -m pip install --disable-pip-version-check
 
 # Stamps live inside the environment: they go when it goes, and each is written only after its
 # step has ended well, so that an installation cut short is taken up again.
 MADE := $(VENV)/.made
 FOR_LESSONS := $(VENV)/.installed-for-lessons
 FOR_TESTS := $(VENV)/.installed-for-tests
+SITE_MADE := $(SITE_VENV)/.made
+FOR_SITE := $(SITE_VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test lab notebooks lint format clean
+.PHONY: help run test site lab notebooks figures lint format clean
 
 help:
 	@echo "make run        execute every lesson; results and HTML pages go to build/"
-	@echo "make test       check the code with ruff, then run all tests"
+	@echo "make test       check the code with ruff, build the site, then run all tests"
+	@echo "make site       build the course as a website in build/site, ready to read or publish"
 	@echo "make lab        open the lessons in JupyterLab"
 	@echo "make notebooks  execute the committed notebooks in place, with the laptop preset"
+	@echo "make figures    draw all figures of assets/ again, from the lessons' code"
 	@echo "make lint       ruff alone"
 	@echo "make format     let ruff rewrite the code in the project's style"
-	@echo "make clean      delete build/ and the caches (.venv stays)"
+	@echo "make clean      delete build/ and the caches (the environments stay)"
 	@echo ""
-	@echo "All of them make the environment .venv when it is missing (about 5 GB, some minutes)."
+	@echo "All of them make the environment .venv when it is missing (about 5 GB, some minutes);"
+	@echo "make site alone needs only a small one, .venv-site (about 200 MB, no PyTorch)."
 	@echo "PYTHON=python3.12 chooses the interpreter, LESSONS=02_yolo_v3_darknet the lessons."
 
 run: $(FOR_LESSONS)
 	$(BIN)/python tools/run_lessons.py $(LESSONS)
 
-test: lint
+test: lint site
 	$(BIN)/python -m pytest
+
+site: $(FOR_SITE)
+	$(SITE_VENV)/$(PROGRAMS)/python book/build.py
 
 lab: $(FOR_LESSONS)
 	$(BIN)/python -m jupyter lab
@@ -48,6 +58,9 @@ lab: $(FOR_LESSONS)
 notebooks: export CUDA_VISIBLE_DEVICES :=
 notebooks: $(FOR_LESSONS)
 	$(BIN)/python tools/run_lessons.py --in-place $(LESSONS)
+
+figures: $(FOR_LESSONS)
+	$(BIN)/python assets/make_figures.py
 
 lint: $(FOR_TESTS)
 	$(BIN)/python -m ruff check .
@@ -59,23 +72,27 @@ format: $(FOR_TESTS)
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	find . -path './$(VENV)*' -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 # An environment that already works is kept; one without a working pip is made again.
-$(MADE):
+$(MADE) $(SITE_MADE): %/.made:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || { \
 	  echo "These lessons need Python 3.10 or newer; '$(PYTHON)' is older or missing." \
 	    "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c "import venv, ensurepip" 2>/dev/null || { \
 	  echo "'$(PYTHON)' comes without the module venv." \
 	    "On Debian and Ubuntu install the package python3-venv." >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@$*/$(PROGRAMS)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $*
 	@touch $@
 
 $(FOR_LESSONS): requirements.txt $(MADE)
-	$(PIP_INSTALL) -r requirements.txt
+	$(BIN)/python $(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
 $(FOR_TESTS): requirements.txt requirements-dev.txt $(MADE)
-	$(PIP_INSTALL) -r requirements-dev.txt
+	$(BIN)/python $(PIP_INSTALL) -r requirements-dev.txt
 	@touch $(FOR_LESSONS) $@
+
+$(FOR_SITE): book/requirements.txt $(SITE_MADE)
+	$(SITE_VENV)/$(PROGRAMS)/python $(PIP_INSTALL) -r book/requirements.txt
+	@touch $@
