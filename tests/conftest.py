@@ -27,6 +27,7 @@ os.environ.setdefault("MPLCONFIGDIR", str(ROOT / "build" / "matplotlib"))
 
 # The scripts of tools/ are imported by bare name too; a lesson's folder comes before them.
 sys.path.append(str(ROOT / "tools"))
+pytest.register_assert_rewrite("exercise_suite")
 
 
 def lesson_of(path: Path) -> Path | None:

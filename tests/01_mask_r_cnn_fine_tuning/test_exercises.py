@@ -1,6 +1,7 @@
 """The exercises: solutions pass, blanks do not, and usual wrong ways get their reason."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,117 +14,61 @@ import five_class_checks
 from before_training_checks import boxes_of, enlarge, flipped_by_torchvision, random_masks
 from checks import check
 from detector_checks import HEIGHT, WIDTH, count_anchors, small_body, small_detector
-from exercise_cells import run_tagged, tagged_ids
-from exercise_checking import EXERCISES
+from exercise_suite import ExerciseSuite
 from own_folder_checks import as_xywh
 from street_scenes import write_dataset
 
-IDS = sorted(EXERCISES)
 
-# What the check says to the wrong ways in solutions.ipynb, in their order.
-REASONS = {
-    "01.1": ["behind the last pixel", "x and y are swapped", "two corners", "your code raises"],
-    "01.2": [
-        "the masks stay where they were",
-        "negative width",
-        "one pixel off",
-        "changes its argument target in place",
-    ],
-    "01.3": [
-        "a cubic curve mixes too",
-        "the whole map is repeated",
-        "only the width has grown",
-        "have lost their numbers",
-    ],
-    "01.4": ["rounds up", "stride 4 has no anchors", "one anchor per ratio", "rows come first"],
-    "01.5": [
-        "1 scores for 1 class of yours: the background is a class too",
-        "the mask head draws 2 masks",
-        "the box head gives 4 corrections",
-        "not the old ones",
-    ],
-    "01.6": [
-        "scale and shift are frozen, but",
-        "that undoes eval()",
-        "the stored statistics stand still, but",
-        "the convolutions are frozen too",
-    ],
-    "01.7": [
-        "rows and columns are swapped",
-        "also where nothing is",
-        "also by those that were missed",
-        "findings where nothing is",
-    ],
-    "01.8": [
-        "as if all labels were ones",
-        "no box is ever called background",
-        "5 outputs: the background is a class too",
-        "AP50 is",
-    ],
-    "01.9": [
-        "all labels are 1",
-        "0 is the background",
-        "the folder has 4 pictures",
-        "x, y, width, height",
-        "the reader refuses the labels",
-    ],
-}
+class TestExercises(ExerciseSuite):
+    """Every exercise of the lesson."""
 
-
-@pytest.fixture(scope="module")
-def folder(request: pytest.FixtureRequest) -> Path:
-    return request.config.rootpath / request.path.parent.name
-
-
-@pytest.fixture(scope="module")
-def blanks(folder: Path) -> dict[str, list]:
-    return run_tagged(folder / "exercises.ipynb", "exercise")
-
-
-@pytest.fixture(scope="module")
-def solutions(folder: Path) -> dict[str, list]:
-    return run_tagged(folder / "solutions.ipynb", "solution")
-
-
-@pytest.fixture(scope="module")
-def wrong_ways(folder: Path) -> dict[str, list]:
-    return run_tagged(folder / "solutions.ipynb", "wrong")
-
-
-def test_every_exercise_has_its_cells(folder: Path) -> None:
-    assert tagged_ids(folder / "exercises.ipynb", "exercise") == IDS
-    assert tagged_ids(folder / "solutions.ipynb", "solution") == IDS
-    assert tagged_ids(folder / "solutions.ipynb", "wrong") == IDS
-    assert list(REASONS) == IDS
-
-
-@pytest.mark.parametrize("exercise_id", IDS)
-def test_solution_passes(exercise_id: str, solutions: dict[str, list]) -> None:
-    assert solutions[exercise_id]
-    assert [result for result in solutions[exercise_id] if not result.passed] == []
-
-
-@pytest.mark.parametrize("exercise_id", IDS)
-def test_untouched_exercise_fails(exercise_id: str, blanks: dict[str, list]) -> None:
-    assert [result.passed for result in blanks[exercise_id]] == [False]
-    assert "cannot judge" not in blanks[exercise_id][0].reason
-
-
-@pytest.mark.parametrize("exercise_id", IDS)
-def test_wrong_ways_get_their_reason(exercise_id: str, wrong_ways: dict[str, list]) -> None:
-    results, reasons = wrong_ways[exercise_id], REASONS[exercise_id]
-    assert len(results) == len(reasons) >= 3
-    for result, reason in zip(results, reasons, strict=True):
-        assert result.verdict == "wrong"
-        assert reason in result.reason
-
-
-@pytest.mark.parametrize("exercise_id", IDS)
-@pytest.mark.parametrize("answer", [None, ..., "text", object(), [], lambda: 1 / 0, {}])
-def test_nonsense_is_a_message(exercise_id: str, answer: object) -> None:
-    result = check(exercise_id, answer)
-    assert not result.passed
-    assert "cannot judge" not in result.reason
+    REASONS: ClassVar = {
+        "01.1": ["behind the last pixel", "x and y are swapped", "two corners", "your code raises"],
+        "01.2": [
+            "the masks stay where they were",
+            "negative width",
+            "one pixel off",
+            "changes its argument target in place",
+        ],
+        "01.3": [
+            "a cubic curve mixes too",
+            "the whole map is repeated",
+            "only the width has grown",
+            "have lost their numbers",
+        ],
+        "01.4": ["rounds up", "stride 4 has no anchors", "one anchor per ratio", "rows come first"],
+        "01.5": [
+            "1 scores for 1 class of yours: the background is a class too",
+            "the mask head draws 2 masks",
+            "the box head gives 4 corrections",
+            "not the old ones",
+        ],
+        "01.6": [
+            "scale and shift are frozen, but",
+            "that undoes eval()",
+            "the stored statistics stand still, but",
+            "the convolutions are frozen too",
+        ],
+        "01.7": [
+            "rows and columns are swapped",
+            "also where nothing is",
+            "also by those that were missed",
+            "findings where nothing is",
+        ],
+        "01.8": [
+            "as if all labels were ones",
+            "no box is ever called background",
+            "5 outputs: the background is a class too",
+            "AP50 is",
+        ],
+        "01.9": [
+            "all labels are 1",
+            "0 is the background",
+            "the folder has 4 pictures",
+            "x, y, width, height",
+            "the reader refuses the labels",
+        ],
+    }
 
 
 def test_boxes_are_torchvision_s() -> None:

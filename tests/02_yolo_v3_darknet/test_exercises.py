@@ -1,7 +1,7 @@
 """The exercises: solutions pass, blanks do not, and usual wrong ways get their reason."""
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,136 +10,73 @@ import torch
 from answer_running import WrongAnswerError
 from checks import check
 from darknet_file_checks import folded
-from exercise_cells import run_tagged, tagged_ids
-from exercise_checking import EXERCISES
+from exercise_suite import ExerciseSuite
 from yolo_box_checks import decoded, scores_of
 from yolo_training_checks import checked_folder, load_model, responsible
 
-IDS = list(EXERCISES)
 
-# What the check says to the wrong ways in solutions.ipynb, in their order.
-REASONS = {
-    "02.1": [
-        "cells: that is the coarsest map",
-        "predictions: those are the cells",
-        "filters: those are the numbers of one prediction",
-        "filters: objectness has no number",
-    ],
-    "02.2": [
-        "filters before output 1: enough for one anchor",
-        "filters before output 2: still the old number",
-        "filters before output 1: still the old number",
-        "not every output has three anchors",
-    ],
-    "02.3": [
-        "seen has 64 bits from version 0.2 on",
-        "seen has only 32 bits before version 0.2",
-        "the major number counts too",
-        "little-endian",
-    ],
-    "02.4": [
-        "by the standard deviation is right",
-        "that is PyTorch's epsilon",
-        "the mean is not in the new biases",
-        "through the scale as well",
-        "the channels that come out",
-    ],
-    "02.5": [
-        "they come off before the scale does",
-        "both bars came off",
-        "the left bar came off y",
-        "half a pixel counts",
-    ],
-    "02.6": [
-        "the offset in the cell goes through",
-        "the column gives x",
-        "not a logistic function",
-        "the anchor is already in pixels",
-        "asked are two corners",
-    ],
-    "02.7": [
-        "classes do not compete: one box",
-        "objectness is a factor",
-        "objectness is still raw",
-        "not one of the product",
-    ],
-    "02.8": [
-        "row and column are swapped",
-        "the fine map has the small anchors",
-        "bring both to one unit",
-        "the distance in pixels does not decide",
-        "among all nine",
-    ],
-    "02.9": [
-        "holds 4 labelled pictures",
-        "is a copy of another picture",
-        "is not in fractions",
-        "the model finds 0 of your 10 objects",
-    ],
-}
+class TestExercises(ExerciseSuite):
+    """Every exercise of the lesson."""
 
-
-@pytest.fixture(scope="module")
-def folder(request: pytest.FixtureRequest) -> Path:
-    return request.config.rootpath / request.path.parent.name
-
-
-@pytest.fixture(scope="module", autouse=True)
-def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("exercises"))  # the last exercise writes files
-        yield
-
-
-@pytest.fixture(scope="module")
-def blanks(folder: Path) -> dict[str, list]:
-    return run_tagged(folder / "exercises.ipynb", "exercise")
-
-
-@pytest.fixture(scope="module")
-def solutions(folder: Path) -> dict[str, list]:
-    return run_tagged(folder / "solutions.ipynb", "solution")
-
-
-@pytest.fixture(scope="module")
-def wrong_ways(folder: Path) -> dict[str, list]:
-    return run_tagged(folder / "solutions.ipynb", "wrong")
-
-
-def test_every_exercise_has_its_cells(folder: Path) -> None:
-    assert tagged_ids(folder / "exercises.ipynb", "exercise") == IDS
-    assert tagged_ids(folder / "solutions.ipynb", "solution") == IDS
-    assert tagged_ids(folder / "solutions.ipynb", "wrong") == IDS
-    assert list(REASONS) == IDS
-
-
-@pytest.mark.parametrize("exercise_id", IDS)
-def test_solution_passes(exercise_id: str, solutions: dict[str, list]) -> None:
-    assert solutions[exercise_id]
-    assert [result for result in solutions[exercise_id] if not result.passed] == []
-
-
-@pytest.mark.parametrize("exercise_id", IDS)
-def test_untouched_exercise_fails(exercise_id: str, blanks: dict[str, list]) -> None:
-    assert [result.passed for result in blanks[exercise_id]] == [False]
-    assert "cannot judge" not in blanks[exercise_id][0].reason
-
-
-@pytest.mark.parametrize("exercise_id", IDS)
-def test_wrong_ways_get_their_reason(exercise_id: str, wrong_ways: dict[str, list]) -> None:
-    results, reasons = wrong_ways[exercise_id], REASONS[exercise_id]
-    assert len(results) == len(reasons) >= 3
-    for result, reason in zip(results, reasons, strict=True):
-        assert result.verdict == "wrong"
-        assert reason in result.reason
-
-
-@pytest.mark.parametrize("exercise_id", IDS)
-@pytest.mark.parametrize("answer", [None, ..., "text", object(), [], lambda: 1 / 0, {}])
-def test_nonsense_is_a_message(exercise_id: str, answer: object) -> None:
-    result = check(exercise_id, answer)
-    assert not result.passed
-    assert "cannot judge" not in result.reason
+    REASONS: ClassVar = {
+        "02.1": [
+            "cells: that is the coarsest map",
+            "predictions: those are the cells",
+            "filters: those are the numbers of one prediction",
+            "filters: objectness has no number",
+        ],
+        "02.2": [
+            "filters before output 1: enough for one anchor",
+            "filters before output 2: still the old number",
+            "filters before output 1: still the old number",
+            "not every output has three anchors",
+        ],
+        "02.3": [
+            "seen has 64 bits from version 0.2 on",
+            "seen has only 32 bits before version 0.2",
+            "the major number counts too",
+            "little-endian",
+        ],
+        "02.4": [
+            "by the standard deviation is right",
+            "that is PyTorch's epsilon",
+            "the mean is not in the new biases",
+            "through the scale as well",
+            "the channels that come out",
+        ],
+        "02.5": [
+            "they come off before the scale does",
+            "both bars came off",
+            "the left bar came off y",
+            "half a pixel counts",
+        ],
+        "02.6": [
+            "the offset in the cell goes through",
+            "the column gives x",
+            "not a logistic function",
+            "the anchor is already in pixels",
+            "asked are two corners",
+        ],
+        "02.7": [
+            "classes do not compete: one box",
+            "objectness is a factor",
+            "objectness is still raw",
+            "not one of the product",
+        ],
+        "02.8": [
+            "row and column are swapped",
+            "the fine map has the small anchors",
+            "bring both to one unit",
+            "the distance in pixels does not decide",
+            "among all nine",
+        ],
+        "02.9": [
+            "holds 4 labelled pictures",
+            "is a copy of another picture",
+            "is not in fractions",
+            "the model finds 0 of your 10 objects",
+        ],
+    }
 
 
 @pytest.mark.parametrize("wrong", [(1, 2), ("nowhere", "nowhere"), (".", ...), (None, None)])

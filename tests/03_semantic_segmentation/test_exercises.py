@@ -1,7 +1,7 @@
 """The exercises: solutions pass, blanks do not, and usual wrong ways get their reason."""
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,130 +10,80 @@ from PIL import Image
 from torch import nn
 
 from checks import check
-from exercise_cells import run_tagged, tagged_ids
-from exercise_checking import EXERCISES
+from exercise_suite import ExerciseSuite
 from losses import dice_loss
 from models import unet
 from street_scenes import SEMANTIC_CLASSES
 from unet_checks import paper_sizes, unpadded
 from unet_training_checks import MOST_PARAMETERS, scene_batches
 
-IDS = list(EXERCISES)
 
-# What the check says to the wrong ways in solutions.ipynb, in their order.
-REASONS = {
-    "03.1": ["it is not left out", "wrong claims do not count", "makes the union of road larger"],
-    "03.2": [
-        "on ignored pixels still counts",
-        "counts 0: it has no IoU",
-        "the union counts the shared part twice",
-        "that is Dice",
-    ],
-    "03.3": ["labels are mixed", "like tiles", "bilinear is right for colours", "both drift apart"],
-    "03.4": [
-        "the softmax does not run over the classes",
-        "divides by all pixels, also by ignored ones",
-        "by the number of pixels that count",
-        "the class weights are not used",
-    ],
-    "03.5": [
-        "classes that do not occur take part",
-        "at ignored pixels still count",
-        "picture by picture",
-        "where every pixel is ignored, the loss is 0",
-    ],
-    "03.6": ["are padded there", "on the way up", "for each side", "after the last pooling"],
-    "03.7": [
-        "in the other order",
-        "the first row or column is cut off",
-        "the doubled map is resized",
-        "your code raises RuntimeError: Sizes of tensors must match",
-    ],
-    "03.8": ["is in training mode", "parameters; 50,000 are", "one number for each", "the goal is"],
-    "03.9": [
-        "the class 'person': label one, or take the class out of the table; ",
-        "is a JPEG",
-        "3.png",
-        "4 pairs of picture and mask",
-        "no mask has a pixel of the class 'dog'",
-    ],
-}
+class TestExercises(ExerciseSuite):
+    """Every exercise of the lesson."""
 
+    REASONS: ClassVar = {
+        "03.1": [
+            "it is not left out",
+            "wrong claims do not count",
+            "makes the union of road larger",
+        ],
+        "03.2": [
+            "on ignored pixels still counts",
+            "counts 0: it has no IoU",
+            "the union counts the shared part twice",
+            "that is Dice",
+        ],
+        "03.3": [
+            "labels are mixed",
+            "like tiles",
+            "bilinear is right for colours",
+            "both drift apart",
+        ],
+        "03.4": [
+            "the softmax does not run over the classes",
+            "divides by all pixels, also by ignored ones",
+            "by the number of pixels that count",
+            "the class weights are not used",
+        ],
+        "03.5": [
+            "classes that do not occur take part",
+            "at ignored pixels still count",
+            "picture by picture",
+            "where every pixel is ignored, the loss is 0",
+        ],
+        "03.6": ["are padded there", "on the way up", "for each side", "after the last pooling"],
+        "03.7": [
+            "in the other order",
+            "the first row or column is cut off",
+            "the doubled map is resized",
+            "your code raises RuntimeError: Sizes of tensors must match",
+        ],
+        "03.8": [
+            "is in training mode",
+            "parameters; 50,000 are",
+            "one number for each",
+            "the goal is",
+        ],
+        "03.9": [
+            "the class 'person': label one, or take the class out of the table; ",
+            "is a JPEG",
+            "3.png",
+            "4 pairs of picture and mask",
+            "no mask has a pixel of the class 'dog'",
+        ],
+    }
 
-@pytest.fixture(scope="module", autouse=True)
-def _workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:  # the solutions of 03.9 write into runs/
-        patch.chdir(tmp_path_factory.mktemp("workplace"))
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(request: pytest.FixtureRequest) -> Path:
-    return request.config.rootpath / request.path.parent.name
-
-
-@pytest.fixture(scope="module")
-def blanks(folder: Path) -> dict[str, list]:
-    return run_tagged(folder / "exercises.ipynb", "exercise")
-
-
-@pytest.fixture(scope="module")
-def solutions(folder: Path) -> dict[str, list]:
-    return run_tagged(folder / "solutions.ipynb", "solution")
-
-
-@pytest.fixture(scope="module")
-def wrong_ways(folder: Path) -> dict[str, list]:
-    return run_tagged(folder / "solutions.ipynb", "wrong")
-
-
-def test_every_exercise_has_its_cells(folder: Path) -> None:
-    assert tagged_ids(folder / "exercises.ipynb", "exercise") == IDS
-    assert tagged_ids(folder / "solutions.ipynb", "solution") == IDS
-    assert tagged_ids(folder / "solutions.ipynb", "wrong") == IDS
-    assert list(REASONS) == IDS
-
-
-@pytest.mark.parametrize("exercise_id", IDS)
-def test_solution_passes(exercise_id: str, solutions: dict[str, list]) -> None:
-    assert solutions[exercise_id]
-    assert [result for result in solutions[exercise_id] if not result.passed] == []
-
-
-@pytest.mark.parametrize("exercise_id", IDS)
-def test_untouched_exercise_fails(exercise_id: str, blanks: dict[str, list]) -> None:
-    assert [result.passed for result in blanks[exercise_id]] == [False]
-    assert "cannot judge" not in blanks[exercise_id][0].reason
-
-
-@pytest.mark.parametrize("exercise_id", IDS)
-def test_wrong_ways_get_their_reason(exercise_id: str, wrong_ways: dict[str, list]) -> None:
-    results, reasons = wrong_ways[exercise_id], REASONS[exercise_id]
-    assert len(results) == len(reasons) >= 3
-    for result, reason in zip(results, reasons, strict=True):
-        assert result.verdict == "wrong"
-        assert reason in result.reason
-
-
-@pytest.mark.parametrize("exercise_id", IDS)
-@pytest.mark.parametrize("answer", [None, ..., "text", object(), [], lambda: 1 / 0, {}])
-def test_nonsense_is_a_message(exercise_id: str, answer: object) -> None:
-    result = check(exercise_id, answer)
-    assert not result.passed
-    assert "cannot judge" not in result.reason
-
-
-@pytest.mark.parametrize(
-    ("exercise_id", "reason"),
-    [
-        ("03.3", "labels are mixed"),
-        ("03.4", "there is more than one bug"),
-    ],
-)
-def test_unmended_bugs_get_their_reason(
-    exercise_id: str, reason: str, blanks: dict[str, list]
-) -> None:
-    assert reason in blanks[exercise_id][0].reason
+    @pytest.mark.parametrize(
+        ("bug", "reason"),
+        [
+            ("03.3", "labels are mixed"),
+            ("03.4", "there is more than one bug"),
+        ],
+    )
+    def test_unmended_bugs_get_their_reason(
+        self, bug: str, reason: str, blanks: dict[str, list]
+    ) -> None:
+        assert reason in blanks[bug][0].reason
 
 
 def test_sizes_of_the_paper() -> None:
