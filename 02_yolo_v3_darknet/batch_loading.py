@@ -21,6 +21,7 @@ from torch import Tensor
 
 from box_augmentation import Augmentation, Sample, augment
 from detection_data import PhotoSet
+from input_size import InputSize
 
 AHEAD = 2  # batches that are prepared while one is computed with
 STEPS_PER_SIZE = 10  # with several sizes: so many batches of one size, as in Darknet
@@ -31,7 +32,7 @@ class Batch:
     """What one training step learns from.
 
     Attributes:
-        images: uint8 (B, 3, S, S), RGB, stored channels last.
+        images: uint8 (B, 3, H, W), RGB, stored channels last.
         targets: float32 (M, 6): image index, class index, centre x, centre y, width, height; the
             last four as fractions of the input.
         names: the photo files of each image, for error messages.
@@ -51,10 +52,10 @@ class TrainingBatches:
     Args:
         photos: what to learn from.
         batch_size: of all processes together.
-        size: side of the network's input in pixels.
+        size: of the network's input in pixels; see `input_size`.
         augmentation: how strongly photos are changed.
         seed: of the whole run.
-        sizes: several sides to choose from every ten batches (multi-scale training); by default
+        sizes: several sizes to choose from every ten batches (multi-scale training); by default
             `size` alone.
         rank, world_size: number of this process, and of all.
         threads: how many prepare images; 0 prepares them between the steps.
@@ -67,11 +68,11 @@ class TrainingBatches:
         self,
         photos: PhotoSet,
         batch_size: int,
-        size: int,
+        size: InputSize,
         augmentation: Augmentation,
         seed: int,
         *,
-        sizes: Sequence[int] = (),
+        sizes: Sequence[InputSize] = (),
         rank: int = 0,
         world_size: int = 1,
         threads: int = 2,
@@ -107,12 +108,12 @@ class TrainingBatches:
         else:
             yield from self._in_threads(plans)
 
-    def size_of(self, epoch: int, step: int) -> int:
-        """Return the side of the images of a batch; the same in all processes."""
+    def size_of(self, epoch: int, step: int) -> InputSize:
+        """Return the size of the images of a batch; the same in all processes."""
         if len(self.sizes) == 1:
             return self.sizes[0]
         turn = (epoch * len(self) + step) // STEPS_PER_SIZE
-        return int(np.random.default_rng((self.seed, 1, turn)).choice(self.sizes))
+        return self.sizes[np.random.default_rng((self.seed, 1, turn)).choice(len(self.sizes))]
 
     def _in_threads(self, plans: Sequence[tuple]) -> Iterator[Batch]:
         waiting: deque[list[Future]] = deque()
@@ -128,7 +129,7 @@ class TrainingBatches:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _image(
-        self, index: int, size: int, epoch: int, settings: Augmentation
+        self, index: int, size: InputSize, epoch: int, settings: Augmentation
     ) -> tuple[Sample, str]:
         random = np.random.default_rng((self.seed, epoch, index))
         indices = [index]

@@ -3,7 +3,7 @@
 A detector has to find an object wherever it stands, however large it is and in any light. A few
 hundred photos do not show that; random changes of them do. Every change of place here is one
 affine map (scale, mirror, shift) of the plane. The photo is drawn through it once, straight into
-the network's square, and the boxes go through the same map, so the two cannot drift apart.
+the network's input, and the boxes go through the same map, so the two cannot drift apart.
 
 Coordinates are continuous: pixel i covers i to i + 1. A box that is cut at an edge keeps its
 visible part, and goes where too little of it is visible to be recognised.
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from input_size import InputSize, height_width
 
 GRAY = 128  # around the photo, as in detection
 LEAST_VISIBLE = 0.25  # share of a box's area that has to be left
@@ -68,29 +70,31 @@ class Sample:
     classes: np.ndarray
 
 
-def letterbox_map(width: int, height: int, size: int) -> np.ndarray:
-    """Return the map of a photo into the middle of a square, its shape kept.
+def letterbox_map(width: int, height: int, size: InputSize) -> np.ndarray:
+    """Return the map of a photo into the middle of the network's input, its shape kept.
 
     Args:
         width, height: of the photo in pixels.
-        size: side of the square in pixels.
+        size: of the input in pixels; see `input_size`.
 
     Returns:
         float64 (2, 3): x' = m[0, 0] x + m[0, 2], y' = m[1, 1] y + m[1, 2].
     """
-    scale = size / max(width, height)
-    return _map(scale, scale, (size - scale * width) / 2, (size - scale * height) / 2)
+    rows, columns = height_width(size)
+    scale = min(columns / width, rows / height)
+    return _map(scale, scale, (columns - scale * width) / 2, (rows - scale * height) / 2)
 
 
 def random_map(
-    width: int, height: int, size: int, settings: Augmentation, random: np.random.Generator
+    width: int, height: int, size: InputSize, settings: Augmentation, random: np.random.Generator
 ) -> np.ndarray:
     """Return the letterbox map with random scale, shift and mirroring; see `letterbox_map`."""
-    fit = size / max(width, height)
+    rows, columns = height_width(size)
+    fit = min(columns / width, rows / height)
     zoom = (1 + settings.scale) ** random.uniform(-1, 1)
     stretch = (1 + settings.stretch) ** random.uniform(-0.5, 0.5)
     sx, sy = fit * zoom * stretch, fit * zoom / stretch
-    middle = size * (0.5 + settings.shift * random.uniform(-1, 1, 2))
+    middle = (columns, rows) * (0.5 + settings.shift * random.uniform(-1, 1, 2))
     if random.random() < settings.flip:
         sx = -sx
     return _map(sx, sy, middle[0] - sx * width / 2, middle[1] - sy * height / 2)
@@ -141,27 +145,32 @@ def map_boxes(
     return cut.astype(np.float32), stay
 
 
-def place(sample: Sample, mapping: np.ndarray, size: int) -> Sample:
-    """Draw a photo through a map into a gray square of `size` pixels, with its boxes."""
-    canvas = np.full((size, size, 3), GRAY, np.uint8)
+def place(sample: Sample, mapping: np.ndarray, size: InputSize) -> Sample:
+    """Draw a photo through a map into a gray input of `size` pixels, with its boxes."""
+    rows, columns = height_width(size)
+    canvas = np.full((rows, columns, 3), GRAY, np.uint8)
     draw_through(sample.image, mapping, canvas)
-    boxes, stay = map_boxes(sample.boxes_xyxy, mapping, (0, 0, size, size))
+    boxes, stay = map_boxes(sample.boxes_xyxy, mapping, (0, 0, columns, rows))
     return Sample(canvas, boxes[stay], sample.classes[stay])
 
 
 def mosaic(
-    samples: Sequence[Sample], size: int, settings: Augmentation, random: np.random.Generator
+    samples: Sequence[Sample],
+    size: InputSize,
+    settings: Augmentation,
+    random: np.random.Generator,
 ) -> Sample:
-    """Put four photos around a random point of the square, each cut to its quarter.
+    """Put four photos around a random point of the input, each cut to its quarter.
 
     Raises:
         ValueError: not four photos.
     """
     if len(samples) != 4:
         raise ValueError(f"a mosaic is made of 4 photos, not of {len(samples)}")
-    canvas = np.full((size, size, 3), GRAY, np.uint8)
-    px, py = (round(v) for v in random.uniform(0.3 * size, 0.7 * size, 2))
-    regions = ((0, 0, px, py), (px, 0, size, py), (0, py, px, size), (px, py, size, size))
+    rows, columns = height_width(size)
+    canvas = np.full((rows, columns, 3), GRAY, np.uint8)
+    px, py = (round(v) for v in random.uniform(0.3, 0.7, 2) * (columns, rows))
+    regions = ((0, 0, px, py), (px, 0, columns, py), (0, py, px, rows), (px, py, columns, rows))
     boxes, classes = [], []
     for sample, region in zip(samples, regions, strict=True):
         mapping = _corner_map(sample.image.shape, region, (px, py), size, settings, random)
@@ -194,13 +203,16 @@ def change_colors(
 
 
 def augment(
-    samples: Sequence[Sample], size: int, settings: Augmentation, random: np.random.Generator
+    samples: Sequence[Sample],
+    size: InputSize,
+    settings: Augmentation,
+    random: np.random.Generator,
 ) -> Sample:
     """Make one training sample: a changed photo, or a mosaic where four photos are given.
 
     Args:
         samples: one, or four.
-        size: side of the square result in pixels.
+        size: of the result in pixels; see `input_size`.
         settings: how strongly.
         random: where all random numbers come from.
     """
@@ -216,14 +228,15 @@ def _corner_map(
     shape: tuple[int, ...],
     region: Sequence[int],
     point: tuple[int, int],
-    size: int,
+    size: InputSize,
     settings: Augmentation,
     random: np.random.Generator,
 ) -> np.ndarray:
     """The map that lays one corner of a photo at the point where the quarters meet."""
     height, width = shape[:2]
     zoom = (1 + settings.scale) ** random.uniform(-1, 1)
-    scale = zoom * size / max(width, height)
+    rows, columns = height_width(size)
+    scale = zoom * min(columns / width, rows / height)
     left = region[0] if region[0] == point[0] else point[0] - scale * width
     top = region[1] if region[1] == point[1] else point[1] - scale * height
     if random.random() < settings.flip:

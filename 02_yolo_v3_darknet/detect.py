@@ -13,7 +13,8 @@ from pathlib import Path
 
 from atomic import replacing
 from detection_job import Job, StoppedError
-from detector import MODELS, Detection, Detector
+from detector import COCO_SIZE, MODELS, Detection, Detector
+from input_size import parse_size
 from optimize import DTYPES, has_bfloat16_instructions
 from photos import PHOTO_SUFFIXES, PhotoError, expand_source
 from video import VIDEO_SUFFIXES, is_video
@@ -55,8 +56,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--cfg", metavar="FILE", help="a model of your own: its .cfg ...")
     add("--weights", metavar="FILE", help="... its .weights ...")
     add("--names", metavar="FILE", help="... and its class names, one a line")
-    about = "input side in pixels; more finds smaller objects (%(default)s)"
-    add("--size", type=int, default=416, help=about)
+    about = f"input in pixels; more finds smaller objects (your cfg's, or {COCO_SIZE})"
+    add("--size", type=parse_size, metavar="N|HxW", help=about)
     about = "report scores above it (%(default)s)"
     add("--score-threshold", type=float, default=0.25, metavar="S", help=about)
     about = "boxes that overlap more are one (%(default)s)"

@@ -19,6 +19,7 @@ from annotation_records import AnnotationError, AnnotationSet, ImageRecord, Obje
 from annotations import list_splits, read_annotations
 from boxes import Letterbox
 from drawn_scenes import NUM_TEST_SCENES, STREET_FOLDER, draw_part
+from input_size import InputSize, height_width
 from mask_boxes import masks_to_boxes_xyxy
 from mask_files import read_instance_ids
 from penn_fudan import fetch_penn_fudan
@@ -87,11 +88,12 @@ class PhotoSet:
         """Return the file of a photo."""
         return self.records[index].path
 
-    def sizes_wh(self, input_size: int) -> np.ndarray:
-        """Return (M, 2) float32: width and height of every box in pixels of a square input."""
+    def sizes_wh(self, input_size: InputSize) -> np.ndarray:
+        """Return (M, 2) float32: width and height of every box in pixels of the input."""
+        height, width = height_width(input_size)
         sizes = [np.zeros((0, 2), np.float32)]
         for index, record in enumerate(self.records):
-            letterbox = Letterbox(record.width, record.height, input_size, input_size)
+            letterbox = Letterbox(record.width, record.height, width, height)
             boxes = letterbox.to_network(torch.from_numpy(self.boxes_xyxy(index)))
             sizes.append((boxes[:, 2:] - boxes[:, :2]).numpy())
         return np.concatenate(sizes)

@@ -18,6 +18,7 @@ from boxes import Letterbox, box_iou, postprocess
 from confusion import count_confusion
 from darknet import Darknet
 from detection_data import PhotoSet
+from input_size import InputSize, height_width
 from optimize import FastDarknet
 
 LOWEST_SCORE = 0.001
@@ -45,7 +46,7 @@ class Found:
 def find_all(
     model: Darknet,
     photos: PhotoSet,
-    input_size: int,
+    input_size: InputSize,
     *,
     batch_size: int = 8,
     score_threshold: float = LOWEST_SCORE,
@@ -57,20 +58,20 @@ def find_all(
     Args:
         model: the network; it is not changed.
         photos: where to look.
-        input_size: side of the network's square input in pixels.
+        input_size: of the network's input in pixels; see `input_size`.
         batch_size: photos that go through the network together.
         score_threshold: only objects with a score above it are returned.
         iou_threshold: of two boxes of one class that overlap more, the better one stays.
         progress: show a progress bar on stderr.
     """
     device = next(model.parameters()).device
-    size = (input_size, input_size)
+    size = height_width(input_size)
     network = FastDarknet(model, device=device, input_size=size)
     found: list[Found] = []
     starts = range(0, len(photos), batch_size)
     for start in tqdm(starts, "evaluating", disable=not progress, leave=False):
         chosen = range(start, min(start + batch_size, len(photos)))
-        images, letterboxes = _prepare(photos, chosen, input_size)
+        images, letterboxes = _prepare(photos, chosen, size)
         raw = [one.float() for one in network(images.to(device))]
         parts = postprocess(raw, model.outputs, size, score_threshold, iou_threshold)
         found += [
@@ -183,10 +184,10 @@ def confusion_matrix(
 
 
 def _prepare(
-    photos: PhotoSet, chosen: Sequence[int], input_size: int
+    photos: PhotoSet, chosen: Sequence[int], size: tuple[int, int]
 ) -> tuple[torch.Tensor, list[Letterbox]]:
     pictures = [photos.photo(index) for index in chosen]
-    letterboxes = [Letterbox(*one.shape[1::-1], input_size, input_size) for one in pictures]
+    letterboxes = [Letterbox(*one.shape[1::-1], size[1], size[0]) for one in pictures]
     fitted = [box.apply(np.array(one)) for box, one in zip(letterboxes, pictures, strict=True)]
     return torch.stack(fitted), letterboxes
 

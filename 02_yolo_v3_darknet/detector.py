@@ -11,10 +11,12 @@ from torch import Tensor
 from boxes import Letterbox, postprocess
 from darknet import Darknet, DarknetFileError
 from download import fetch
+from input_size import InputSize, check_size
 from optimize import FastDarknet
 
 FOLDER = Path(__file__).resolve().parent
 MODELS = ("yolov3-tiny", "yolov3", "yolov3-spp")
+COCO_SIZE = 416  # input of these, unless another is asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,12 @@ def choose_device(device: str | None = None) -> torch.device:
     return torch.device(device)
 
 
+def default_size(network: Darknet, own: bool) -> InputSize:
+    """Return the input size that a network of your own was trained with, or COCO_SIZE."""
+    net = network.blocks[0]
+    return (net.height, net.width) if own else COCO_SIZE
+
+
 class Detector:
     """YOLOv3 with its weights, ready to detect.
 
@@ -73,7 +81,8 @@ class Detector:
         model: `yolov3-tiny`, `yolov3` or `yolov3-spp`, trained on the 80 classes of COCO; the
             weights are downloaded once.
         cfg, weights, names: files of a model of your own, all three; `model` is then not used.
-        size: side of the square network input in pixels, or (height, width); multiples of 32.
+        size: of the network's input in pixels, a square's side or (height, width), multiples of
+            32; by default what the cfg of your own model says, and 416 for the models of COCO.
         score_threshold: only objects with a score above it are reported.
         iou_threshold: of two boxes of one class that overlap more than this, the better one stays.
         device: such as `cpu` or `cuda:0`; by default the GPU if there is one.
@@ -95,7 +104,7 @@ class Detector:
         cfg: str | Path | None = None,
         weights: str | Path | None = None,
         names: str | Path | None = None,
-        size: int | tuple[int, int] = 416,
+        size: InputSize | None = None,
         score_threshold: float = 0.25,
         iou_threshold: float = 0.45,
         device: str | None = None,
@@ -112,7 +121,9 @@ class Detector:
         self.device = choose_device(device)
         with torch.device("meta"):  # no memory yet: the weights file fills it
             network = Darknet(cfg)
-        self.input_size = _check_size(size, network)
+        self.input_size = check_size(
+            size or default_size(network, own=weights is not None), network.stride
+        )
         self.class_names = read_names(names, _count_classes(network))
         if weights is None:
             weights = fetch(f"{model}.weights")  # last: a wrong option needs no download to show
@@ -208,14 +219,3 @@ def _count_classes(network: Darknet) -> int:
             f"found {found}"
         )
     return counts.pop()
-
-
-def _check_size(size: int | tuple[int, int], network: Darknet) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    for side in (height, width):
-        if not network.stride <= side <= 4096 or side % network.stride:
-            raise ValueError(
-                f"size must be a multiple of {network.stride}, "
-                f"from {network.stride} to 4096, got {side}"
-            )
-    return height, width

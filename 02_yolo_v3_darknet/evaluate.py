@@ -26,15 +26,16 @@ from detection_evaluation import (
     find_all,
     match_class_names,
 )
-from detector import FOLDER, MODELS, choose_device, read_names
+from detector import COCO_SIZE, FOLDER, MODELS, choose_device, default_size, read_names
 from download import fetch
+from input_size import check_size, parse_size
 from pycocotools_metrics import coco_metrics, format_metrics
 
 EPILOG = """examples:
   python evaluate.py --data coco/annotations/instances_val2017.json        Darknet's yolov3-tiny
   python evaluate.py --data street --cfg runs/street/model.cfg \\
-      --weights runs/street/model.weights --names runs/street/model.names --size 320
-  python evaluate.py --data bccd --split test --own runs/bccd --size 320   the same, shorter
+      --weights runs/street/model.weights --names runs/street/model.names
+  python evaluate.py --data bccd --split test --own runs/bccd             the same, shorter
 
 AP is the mean over ten overlaps (IoU 0.50, 0.55 ... 0.95), AP50 and AP75 are at one of them. On
 COCO's 5,000 validation photos the authors of YOLOv3 state AP50 0.331 for yolov3-tiny and 0.553 for
@@ -56,7 +57,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--own", type=Path, metavar="DIR", help="a folder with model.cfg, .weights and .names")
     for name in ("cfg", "weights", "names"):
         add(f"--{name}", type=Path, metavar="FILE", help="a model of your own, all three files")
-    add("--size", type=int, default=416, help="input side in pixels (%(default)s)")
+    add("--size", type=parse_size, metavar="N|HxW", help=f"pixels (your cfg's, or {COCO_SIZE})")
     add("--iou-threshold", type=float, default=IOU_THRESHOLD, help="suppression (%(default)s)")
     add("--score-threshold", type=float, default=LOWEST_SCORE, help="keep above (%(default)s)")
     add("--batch-size", type=int, default=8, metavar="N", help="photos together (%(default)s)")
@@ -89,12 +90,8 @@ def load_model(options: argparse.Namespace) -> tuple[Darknet, list[str]]:
     return model.eval(), read_names(files[2], model.outputs[0].classes)
 
 
-def check_options(options: argparse.Namespace, stride: int) -> None:
+def check_options(options: argparse.Namespace) -> None:
     """Raise ValueError for a number that is not allowed."""
-    if not stride <= options.size <= 4096 or options.size % stride:
-        raise ValueError(
-            f"--size {options.size}: allowed are multiples of {stride} from {stride} to 4096"
-        )
     for name in ("iou_threshold", "score_threshold"):
         if not 0 <= getattr(options, name) <= 1:
             raise ValueError(f"--{name.replace('_', '-')} must be from 0 to 1")
@@ -104,8 +101,10 @@ def check_options(options: argparse.Namespace, stride: int) -> None:
 
 def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], PhotoSet, list[dict]]:
     """Run the model over the photos; the metrics, the photos and the detections."""
+    check_options(options)
     model, names = load_model(options)
-    check_options(options, model.stride)
+    own = options.own is not None or options.cfg is not None
+    size = check_size(options.size or default_size(model, own), model.stride)
     photos = load_test_photos(
         options.data,
         split=options.split,
@@ -120,7 +119,7 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], PhotoSet, lis
     found = find_all(
         model.to(choose_device(options.device)),
         photos,
-        options.size,
+        size,
         batch_size=options.batch_size,
         score_threshold=options.score_threshold,
         iou_threshold=options.iou_threshold,

@@ -36,6 +36,7 @@ from atomic import replacing
 from boxes import cxcywh_to_xyxy
 from darknet import ConvolutionStage, Darknet, DarknetFileError, run_layers
 from detector import read_names
+from input_size import InputSize, height_width, parse_size
 from optimize import fold_batch_norm
 
 TOLERANCE = 1e-4  # largest difference from PyTorch, as a share of an output's range
@@ -100,7 +101,7 @@ def export_onnx(
     model: Darknet,
     path: str | Path,
     *,
-    size: int | tuple[int, int] | None = None,
+    size: InputSize | None = None,
     raw: bool = False,
     names: list[str] | None = None,
 ) -> float:
@@ -122,7 +123,7 @@ def export_onnx(
         OSError: the folder cannot be written to.
     """
     net = model.blocks[0]
-    height, width = (size, size) if isinstance(size, int) else size or (net.height, net.width)
+    height, width = height_width(size or (net.height, net.width))
     random = torch.Generator().manual_seed(0)
     images = torch.rand(2, net.channels, height, width, generator=random)
     model.check_images(images)
@@ -196,7 +197,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     add("--cfg", required=True, metavar="FILE", help="the network")
     add("--weights", required=True, metavar="FILE", help="its weights")
     add("--names", metavar="FILE", help="its class names, stored in the ONNX file")
-    add("--size", type=int, metavar="N", help="input side in pixels (default: the cfg's)")
+    add("--size", type=parse_size, metavar="N|HxW", help="input in pixels (default: the cfg's)")
     add("--raw", action="store_true", help="return the outputs' maps, not boxes and scores")
     add("--out", required=True, metavar="FILE", help="the ONNX file to write")
     return parser.parse_args(arguments)

@@ -21,6 +21,7 @@ from pathlib import Path
 from anchors import check_sizes
 from atomic import replacing
 from darknet_cfg import Convolutional, DarknetFileError, Net, Yolo, parse_cfg
+from input_size import InputSize, check_size, parse_size
 from layer_plan import input_stride, plan_layers
 
 MAX_CLASSES = 10_000
@@ -32,7 +33,7 @@ def make_cfg(
     base_cfg: str | Path,
     num_classes: int,
     anchors: Sequence[Sequence[float]] | None = None,
-    size: int | tuple[int, int] | None = None,
+    size: InputSize | None = None,
     *,
     scale_x_y: float | None = None,
 ) -> str:
@@ -112,15 +113,9 @@ def _anchor_text(anchors: Sequence[Sequence[float]], blocks: list, base_cfg: str
     return ", ".join(",".join(f"{round(value, 2):g}" for value in pair) for pair in pairs)
 
 
-def _size_edit(size: int | tuple[int, int], blocks: list, base_cfg: str | Path) -> dict[str, str]:
+def _size_edit(size: InputSize, blocks: list, base_cfg: str | Path) -> dict[str, str]:
     assert isinstance(blocks[0], Net), "parse_cfg puts [net] first"
-    height, width = (size, size) if isinstance(size, int) else size
-    stride = input_stride(plan_layers(blocks, base_cfg))
-    for side in (height, width):
-        if not stride <= side <= 4096 or side % stride:
-            raise ValueError(
-                f"size must be a multiple of {stride}, from {stride} to 4096, got {side}"
-            )
+    height, width = check_size(size, input_stride(plan_layers(blocks, base_cfg)))
     return {"width": str(width), "height": str(height)}
 
 
@@ -189,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--classes", type=int, required=True, metavar="N", help="how many classes there are")
     about = "as many anchors as the base has, in pixels of the input (default: the base's)"
     add("--anchors", type=parse_pair, nargs="+", metavar="W,H", help=about)
-    add("--size", type=int, metavar="N", help="side of the input in pixels (default: the base's)")
+    add("--size", type=parse_size, metavar="N|HxW", help="of the input (default: the base's)")
     about = "let boxes leave their cell, such as 2; not for Darknet of 2018 (default: the base's)"
     add("--scale-x-y", type=float, metavar="S", help=about)
     add("--out", required=True, metavar="FILE", help="the cfg file to write")

@@ -23,6 +23,7 @@ import torch
 
 from command_line import exit_code, given_settings, make_parser, write_json
 from detection_data import load_detection_data
+from input_size import parse_size
 from memory_reuse import keep_freed_memory
 from processes import start_processes, stop_processes
 from pycocotools_metrics import format_metrics
@@ -48,7 +49,8 @@ your own photos (--data PATH), any of these layouts:
 Where there are no lists, three photos in ten are set aside for the test.
 
 what to try when the scores are low:
-  more epochs first; then --size 416 for small objects; --mosaic 0.5 in runs of 50 epochs or more;
+  more epochs first; then --size 416 for small objects, or the photos' own shape, height x width:
+  --size 288x384 for photos of 4:3; --mosaic 0.5 in runs of 50 epochs or more;
   --learning-rate 1e-3 if the loss jumps; and look at confusion.png: many "missed" want more
   photos or a larger size, mixed-up classes want better labels.
 
@@ -68,7 +70,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--num-scenes", type=int, metavar="N", help=f"street scenes ({default.num_scenes})")
     add("--base", metavar="|".join((*BASES, "CFG")), help="network (yolov3-tiny)")
     add("--pretrained", metavar="auto|none|FILE", help="weights to start from (auto: COCO's)")
-    add("--size", type=int, metavar="N", help=f"input side, pixels ({default.size}); 320, 416 ...")
+    add("--size", type=parse_size, metavar="N|HxW", help=f"input, pixels ({default.size})")
     add("--epochs", type=int, metavar="N", help=f"passes over the photos ({default.epochs})")
     add("--batch-size", type=int, metavar="N", help=f"photos a step ({default.batch_size})")
     add("--learning-rate", type=float, metavar="X", help=f"({default.learning_rate})")

@@ -7,9 +7,11 @@ import math
 from typing import Any
 
 from box_augmentation import Augmentation
+from input_size import InputSize, check_size, height_width
 from yolo_engine import PRECISIONS
 
 STRIDE = 32  # of the YOLOv3 family: input sides are multiples of it
+LARGEST_SIDE = 2048  # of an input in training
 ANCHORS = ("fit", "base")
 BOX_LOSSES = ("ciou", "darknet")
 
@@ -21,7 +23,7 @@ class YoloSettings:
     Attributes:
         data, train_split, test_split, num_scenes, on_invalid: see `load_detection_data`.
         base, pretrained: see `start_weights`.
-        size: side of the network's square input in pixels, a multiple of 32.
+        size: of the network's input in pixels, a square's side or (height, width), multiples of 32.
         epochs: passes over the training photos.
         batch_size: photos a step, of all processes together.
         learning_rate: the highest of the schedule. 2e-3 suits AdamW with batches of 8: a tenth
@@ -35,7 +37,7 @@ class YoloSettings:
         mosaic: share of images made of four photos, in all but the last quarter of the epochs.
             It pays in long runs; in a run of minutes the network needs plain photos more.
         scale, flip: see `box_augmentation.Augmentation`.
-        multi_scale: choose another side, 2/3 to 4/3 of `size`, every ten steps.
+        multi_scale: choose another size, 2/3 to 4/3 of `size`, every ten steps.
         precision: see `yolo_engine.choose_precision`.
         evaluate_every: epochs between two measurements; 0: four over the run.
         seed: of everything random.
@@ -48,7 +50,7 @@ class YoloSettings:
     on_invalid: str = "refuse"
     base: str = "yolov3-tiny"
     pretrained: str = "auto"
-    size: int = 320
+    size: InputSize = 320
     epochs: int = 12
     batch_size: int = 8
     learning_rate: float = 2e-3
@@ -73,10 +75,9 @@ class YoloSettings:
         for name in ("epochs", "batch_size", "num_scenes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but has to be 1 or more")
-        if not STRIDE <= self.size <= 2048 or self.size % STRIDE:
-            raise ValueError(
-                f"size is {self.size}; allowed are multiples of {STRIDE} from {STRIDE} to 2048"
-            )
+        if not isinstance(self.size, int):
+            object.__setattr__(self, "size", tuple(self.size))  # a JSON file gives a list
+        check_size(self.size, STRIDE, LARGEST_SIDE)
         for name in ("learning_rate", "max_gradient_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, but has to be above 0")
@@ -106,12 +107,17 @@ class YoloSettings:
         return Augmentation(flip=self.flip, scale=self.scale, mosaic=self.mosaic)
 
     @property
-    def sizes(self) -> tuple[int, ...]:
-        """The input sides that training uses."""
+    def sizes(self) -> tuple[InputSize, ...]:
+        """The input sizes that training uses."""
         if not self.multi_scale:
             return (self.size,)
-        low, high = math.ceil(self.size * 2 / 3 / STRIDE), math.floor(self.size * 4 / 3 / STRIDE)
-        return tuple(STRIDE * k for k in range(low, high + 1))
+        sides = height_width(self.size)
+        longest = max(sides)
+        low, high = math.ceil(longest * 2 / 3 / STRIDE), math.floor(longest * 4 / 3 / STRIDE)
+        scaled = (
+            [max(1, round(side * k / longest)) for side in sides] for k in range(low, high + 1)
+        )
+        return tuple((STRIDE * height, STRIDE * width) for height, width in scaled)
 
     @property
     def first_plain_epoch(self) -> int:

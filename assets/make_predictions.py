@@ -11,6 +11,8 @@ Examples:
         --masks 01_mask_r_cnn_fine_tuning/runs/street/best.pt \\
         --yolo 02_yolo_v3_darknet/runs/street/model.cfg \\
         --segmentation 03_semantic_segmentation/runs/street/best.pt
+    python assets/make_predictions.py --yolo 02_yolo_v3_darknet/runs/street/model.cfg
+                                                 the other answers stay as they are
     python assets/make_predictions.py --masks ... --yolo ... --segmentation ... \\
         --look build/scenes --seeds 0 30        draw candidates, to choose SCENE_SEED by eye
 
@@ -34,7 +36,7 @@ import numpy as np
 from figure_style import SETTINGS
 from figures_tasks import draw_tasks
 from lesson_modules import BOXES, MASK_RCNN, SEMANTIC, TOOLS, YOLO
-from street_scene import PREDICTIONS, SCENE_SEED, scene, thumbnail
+from street_scene import PREDICTIONS, SCENE_SEED, predictions, scene, thumbnail
 
 SCORE_THRESHOLD = 0.5
 LOWEST_SCORE = 0.001  # of the boxes that say how likely a class is to be in the picture
@@ -46,13 +48,17 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--masks", type=Path, required=True, help="best.pt of lesson 01, Mask R-CNN")
-    add("--yolo", type=Path, required=True, help="model.cfg of lesson 02; its two files beside it")
-    add("--segmentation", type=Path, required=True, help="best.pt of lesson 03")
+    add("--masks", type=Path, help="best.pt of lesson 01, Mask R-CNN")
+    add("--yolo", type=Path, help="model.cfg of lesson 02; its two files beside it")
+    add("--segmentation", type=Path, help="best.pt of lesson 03")
     add("--out", type=Path, default=PREDICTIONS, help="file to write (assets/predictions.json)")
     add("--look", type=Path, metavar="FOLDER", help="draw candidate scenes there, write nothing")
     add("--seeds", type=int, nargs=2, default=(0, 12), help="first and end (excluded) for --look")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    given = [options.masks, options.yolo, options.segmentation]
+    if given == [None] * 3 or (options.look and None in given):
+        parser.error("give a trained model, and all three for --look")
+    return options
 
 
 def entry(name: str, label: int, score: float, box_xyxy: list[float]) -> dict[str, Any]:
@@ -62,27 +68,26 @@ def entry(name: str, label: int, score: float, box_xyxy: list[float]) -> dict[st
 
 
 class Models:
-    """The trained models of the three lessons.
+    """The trained models of the three lessons; None for one that is not asked.
 
     Raises:
         ValueError: a file that cannot be used; the message names it.
     """
 
-    def __init__(self, masks: Path, yolo: Path, segmentation: Path) -> None:
-        found = MASK_RCNN.load("training_run").load_detector(masks)
-        self.detector, self.mask_names, settings = found
-        if settings.task != "masks":
-            raise ValueError(f"{masks} finds boxes only; --masks needs a Mask R-CNN")
-        files = {"weights": yolo.with_suffix(".weights"), "names": yolo.with_suffix(".names")}
-        self.yolo = YOLO.load("detector").Detector(
-            cfg=yolo, size=self._input_side(yolo), score_threshold=LOWEST_SCORE, **files
-        )
-        found = SEMANTIC.load("training_run").load_model(segmentation)
-        self.segmenter, self.semantic_names, self.segmentation_settings = found
-
-    @staticmethod
-    def _input_side(cfg: Path) -> int:
-        return YOLO.load("darknet_cfg").parse_cfg(cfg)[0].width
+    def __init__(self, masks: Path | None, yolo: Path | None, segmentation: Path | None) -> None:
+        self.asked = {"masks": masks, "boxes": yolo, "semantic": segmentation}
+        if masks:
+            found = MASK_RCNN.load("training_run").load_detector(masks)
+            self.detector, self.mask_names, settings = found
+            if settings.task != "masks":
+                raise ValueError(f"{masks} finds boxes only; --masks needs a Mask R-CNN")
+        if yolo:
+            files = {kind: yolo.with_suffix(f".{kind}") for kind in ("weights", "names")}
+            load = YOLO.load("detector").Detector
+            self.yolo = load(cfg=yolo, score_threshold=LOWEST_SCORE, **files)
+        if segmentation:
+            found = SEMANTIC.load("training_run").load_model(segmentation)
+            self.segmenter, self.semantic_names, self.segmentation_settings = found
 
     def masks(self, image: np.ndarray) -> list[dict[str, Any]]:
         """Lesson 01: boxes and masks, best first."""
@@ -120,16 +125,16 @@ class Models:
 
 
 def predict_scene(models: Models, seed: int = SCENE_SEED) -> dict[str, Any]:
-    """Ask all models about one scene; the result is what predictions.json holds."""
-    image = scene(seed).image
-    boxes, classes = models.boxes(image)
-    return {
-        "scene": {"seed": seed, "thumbnail": thumbnail(image)},
-        "classification": classes,
-        "boxes": boxes,
-        "masks": models.masks(image),
-        "semantic": models.semantic(image),
-    }
+    """Ask the models about one scene; the answers are in the form of predictions.json."""
+    image, asked = scene(seed).image, models.asked
+    answers: dict[str, Any] = {"scene": {"seed": seed, "thumbnail": thumbnail(image)}}
+    if asked["boxes"]:
+        answers["boxes"], answers["classification"] = models.boxes(image)
+    if asked["masks"]:
+        answers["masks"] = models.masks(image)
+    if asked["semantic"]:
+        answers["semantic"] = models.semantic(image)
+    return answers
 
 
 def look(models: Models, seeds: range, folder: Path) -> None:
@@ -149,7 +154,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.look:
             look(models, range(*options.seeds), options.look)
             return 0
-        text = json.dumps(predict_scene(models), indent=1)
+        kept = {} if all(models.asked.values()) else predictions()
+        text = json.dumps(kept | predict_scene(models), indent=1)
         with TOOLS.load("atomic").replacing(options.out) as file:
             file.write(f"{text}\n".encode())
     except (ValueError, OSError) as error:

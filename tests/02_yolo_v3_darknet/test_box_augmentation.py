@@ -21,6 +21,7 @@ from box_augmentation import (
     random_map,
 )
 from boxes import Letterbox
+from input_size import InputSize, height_width
 
 # On black, a blend at an edge is a darker tone of the same colour.
 COLORS = ((250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250))
@@ -64,12 +65,13 @@ def check(result: Sample, tolerance: float = 1.5) -> int:
     return len(result.boxes_xyxy)
 
 
+@pytest.mark.parametrize("size", [160, (128, 192), (192, 96)])
 @pytest.mark.parametrize("seed", range(25))
-def test_random_map_moves_boxes_with_pixels(seed: int) -> None:
+def test_random_map_moves_boxes_with_pixels(seed: int, size: InputSize) -> None:
     random = np.random.default_rng(seed)
     settings = Augmentation(scale=0.6, stretch=0.3, shift=0.3, hue=0, saturation=1, exposure=1)
-    result = augment([painted(random)], 160, settings, random)
-    assert result.image.shape == (160, 160, 3)
+    result = augment([painted(random)], size, settings, random)
+    assert result.image.shape == (*height_width(size), 3)
     check(result)
 
 
@@ -85,8 +87,9 @@ def test_random_map_keeps_most_boxes_and_mirrors_half() -> None:
     assert kept > 0.6 * 300
 
 
+@pytest.mark.parametrize("size", [192, (160, 256)])
 @pytest.mark.parametrize("seed", range(12))
-def test_mosaic_moves_boxes_with_pixels(seed: int) -> None:
+def test_mosaic_moves_boxes_with_pixels(seed: int, size: InputSize) -> None:
     random = np.random.default_rng(100 + seed)
     # One photo has objects, the other three are empty: colours stay unique.
     place_of_painted = seed % 4
@@ -94,7 +97,7 @@ def test_mosaic_moves_boxes_with_pixels(seed: int) -> None:
         np.zeros((90, 130, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     )
     samples = [painted(random) if k == place_of_painted else empty for k in range(4)]
-    result = mosaic(samples, 192, PLAIN_COLORS, random)
+    result = mosaic(samples, size, PLAIN_COLORS, random)
     check(result)
 
 
@@ -113,19 +116,21 @@ def test_mosaic_wants_four_photos() -> None:
         mosaic([painted(random)] * 3, 64, PLAIN_COLORS, random)
 
 
+@pytest.mark.parametrize("rows", [96, 128, 192])
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (100, 300), (320, 320), (333, 211)])
-def test_no_augmentation_is_the_letterbox_of_detection(width: int, height: int) -> None:
+def test_no_augmentation_is_the_letterbox_of_detection(width: int, height: int, rows: int) -> None:
     random = np.random.default_rng(width)
     image = random.integers(0, 256, (height, width, 3)).astype(np.uint8)
     boxes = np.array([[3.0, 4, width - 9, height - 2]], np.float32)
-    result = augment([Sample(image, boxes, np.zeros(1, np.int64))], 128, NO_AUGMENTATION, random)
-    letterbox = Letterbox(width, height, 128, 128)
+    size = (rows, 128)
+    result = augment([Sample(image, boxes, np.zeros(1, np.int64))], size, NO_AUGMENTATION, random)
+    letterbox = Letterbox(width, height, 128, rows)
     wanted = letterbox.to_network(torch.from_numpy(boxes)).numpy()
     assert np.abs(result.boxes_xyxy - wanted).max() <= 1  # detection cuts the size to whole pixels
     smooth = np.zeros_like(image) + np.linspace(0, 250, width).astype(np.uint8)[None, :, None]
-    ours = augment([Sample(smooth, boxes, np.zeros(1, np.int64))], 128, NO_AUGMENTATION, random)
+    ours = augment([Sample(smooth, boxes, np.zeros(1, np.int64))], size, NO_AUGMENTATION, random)
     theirs = letterbox.apply(smooth).permute(1, 2, 0).numpy() * 255
-    inner = slice(50, 78), slice(50, 78)
+    inner = slice(rows // 2 - 14, rows // 2 + 14), slice(50, 78)
     assert np.abs(ours.image[inner].astype(float) - theirs[inner]).max() <= 6
 
 

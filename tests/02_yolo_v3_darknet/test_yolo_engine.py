@@ -259,8 +259,9 @@ def test_memory_is_kept_where_it_can_be(lesson_folder: Path) -> None:
         ("epochs", 0, "epochs is 0, but has to be 1 or more"),
         ("batch_size", -1, "batch_size is -1"),
         ("num_scenes", 0, "num_scenes is 0"),
-        ("size", 100, "size is 100; allowed are multiples of 32 from 32 to 2048"),
-        ("size", 4096, "size is 4096"),
+        ("size", 100, "size must be a multiple of 32, from 32 to 2048, got 100"),
+        ("size", 4096, "from 32 to 2048, got 4096"),
+        ("size", (288, 380), "multiple of 32, from 32 to 2048, got 380"),
         ("learning_rate", 0.0, "learning_rate is 0.0, but has to be above 0"),
         ("learning_rate", math.nan, "learning_rate is nan"),
         ("max_gradient_norm", -1.0, "max_gradient_norm is -1.0"),
@@ -285,7 +286,10 @@ def test_settings_that_are_not_allowed(name: str, value: object, message: str) -
 
 def test_settings_derive_the_rest() -> None:
     settings = YoloSettings(size=96, multi_scale=True, epochs=8)
-    assert settings.sizes == (64, 96, 128) and YoloSettings(size=96).sizes == (96,)
+    assert settings.sizes == ((64, 64), (96, 96), (128, 128))
+    assert YoloSettings(size=96).sizes == (96,) and YoloSettings(size=[96, 128]).size == (96, 128)
+    wide = YoloSettings(size=(96, 192), multi_scale=True)
+    assert wide.sizes == ((64, 128), (64, 160), (96, 192), (128, 224), (128, 256))
     assert [e for e in range(8) if settings.is_measured(e)] == [1, 3, 5, 7]
     assert settings.first_plain_epoch == 6
     assert YoloSettings(epochs=1).is_measured(0)

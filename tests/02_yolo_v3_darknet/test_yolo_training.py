@@ -154,7 +154,8 @@ def test_the_command_leaves_a_detector_that_works(trained: Path, squares: Path) 
         ).any()
     assert (trained / "model.names").read_text() == "red\nblue\n"
     files = {part: trained / f"model.{part}" for part in ("cfg", "weights", "names")}
-    detector = Detector(**files, size=64, score_threshold=0.3)
+    detector = Detector(**files, score_threshold=0.3)
+    assert detector.input_size == (64, 64)  # as it was trained
     data = load_detection_data(str(squares))
     for index in range(len(data.test)):
         found = detector(np.array(data.test.photo(index)))
@@ -387,7 +388,7 @@ def test_anchors_are_fitted_or_kept(squares: Path, base: Path) -> None:
     ("options", "message"),
     [
         (["--data", "nowhere"], "data 'nowhere': allowed are street, penn_fudan"),
-        (["--size", "100"], "size is 100; allowed are multiples of 32"),
+        (["--size", "100"], "size must be a multiple of 32, from 32 to 2048, got 100"),
         (["--base", "yolov9", "--data", "DATA"], "base is 'yolov9'; allowed are yolov3-tiny"),
         (["--batch-size", "99", "--data", "DATA"], "batch_size is 99; allowed are 1 to 11"),
         (["--precision", "fp16", "--data", "DATA"], "precision fp16 needs a CUDA GPU"),
@@ -407,7 +408,7 @@ def test_the_command_says_what_is_wrong(
     ("options", "message"),
     [
         (["--cfg", "x.cfg"], "needs all three files"),
-        (["--size", "60"], "--size 60: allowed are multiples of 8 from 8 to 4096"),
+        (["--size", "60"], "size must be a multiple of 8, from 8 to 4096, got 60"),
         (["--iou-threshold", "2"], "--iou-threshold must be from 0 to 1"),
         (["--batch-size", "0"], "--batch-size must be 1 or more, got 0"),
         (["--split", "val"], "val"),
@@ -420,6 +421,30 @@ def test_evaluate_says_what_is_wrong(
     own = [] if "--cfg" in options else ["--own", str(trained)]
     assert evaluate.main(["--data", str(squares), *own, *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_input_of_the_photos_shape(squares: Path, base: Path, tmp_path: Path) -> None:
+    out, measured = tmp_path / "out", tmp_path / "metrics.json"
+    command = command_of(squares, base, out, "--size", "64x96", "--epochs", "2", "--multi-scale")
+    assert train.main(command[2:]) == 0
+    net = Darknet(out / "model.cfg").blocks[0]
+    assert (net.height, net.width) == (64, 96)
+    options = ["--data", squares, "--held-out", "--own", out, "--device", "cpu"]  # its cfg's size
+    assert evaluate.main([*map(str, options), "--json", str(measured)]) == 0
+    ours, again = (json.loads(path.read_text()) for path in (out / "metrics.json", measured))
+    assert again["bbox"] == pytest.approx(ours["bbox"], abs=1e-6)
+    assert ours["settings"]["size"] == [64, 96]
+
+
+@pytest.mark.parametrize("text", ["", "wide", "1x2x3", "64x", "-64"])
+def test_sizes_that_are_none(text: str, tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        train.main(["--out", str(tmp_path), "--size", text])
+    assert caught.value.code == 2
+    assert (
+        f"--size: {text!r} is no size; 320 and 288x384 (height x width) are"
+        in capsys.readouterr().err
+    )
 
 
 def test_help_teaches(capsys) -> None:
