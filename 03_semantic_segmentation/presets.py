@@ -31,7 +31,7 @@ class Settings:
         window: (height, width) of the sliding window for pictures that are larger.
         epochs: passes over the training images.
         batch_size: images a step, of all processes together.
-        batch_parts: parts of a batch that a CPU computes side by side; see `batch_parts`.
+        batch_parts: parts of a batch that a CPU computes side by side; see `batch_gradients`.
         learning_rate: after the warm-up.
         encoder_rate: factor of the learning rate for layers that are pretrained.
         warmup_fraction: share of all steps in which the learning rate rises.

@@ -34,7 +34,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--half-size", action=switch, help="work on half-size pictures")
     add("--unknown-labels", choices=UNKNOWN_LABELS, help="mask values that no class has")
     add("--balance-classes", action=switch, help="weigh rare classes more in the loss")
-    add("--batch-parts", type=int, help="parts of a batch that a CPU computes side by side")
     add_run_options(parser)
     return parser.parse_args(arguments)
 

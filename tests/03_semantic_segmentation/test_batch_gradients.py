@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from batch_parts import BatchParts, is_divisible
+from batch_gradients import BatchGradients, divisible
 from engine import train_one_epoch
 from models import build_model, unet
 
@@ -28,16 +28,21 @@ def example(pictures=4):
     return model, images, labels
 
 
+def divide(batch, parts):
+    images, labels = batch
+    return list(zip(images.chunk(parts), labels.chunk(parts), strict=True))
+
+
 def test_gradients_and_statistics_are_the_means_of_the_parts():
     model, images, labels = example(6)
-    parts = list(zip(images.chunk(3), labels.chunk(3), strict=True))
+    parts = divide((images, labels), 3)
     alone = [copy.deepcopy(model) for _ in parts]
     terms = [losses(one, part) for one, part in zip(alone, parts, strict=True)]
     for one in terms:
         one["loss"].backward()
-    found = BatchParts(model, 3).gradients(parts, losses)
+    found = BatchGradients(model, losses, divide, 3)((images, labels))
     for name in ("loss", "size"):
-        assert found[name].item() == pytest.approx(sum(t[name].item() for t in terms) / 3)
+        assert found[name] == pytest.approx(sum(t[name].item() for t in terms) / 3)
     for mine, *theirs in zip(model.parameters(), *(o.parameters() for o in alone), strict=True):
         torch.testing.assert_close(mine.grad, torch.stack([p.grad for p in theirs]).mean(0))
     for mine, *theirs in zip(model.buffers(), *(o.buffers() for o in alone), strict=True):
@@ -80,19 +85,19 @@ def test_frozen_and_unused_parameters_get_no_gradient():
     model.unused = nn.Parameter(torch.zeros(3))
     first = next(model.parameters())
     first.requires_grad_(False)
-    BatchParts(model, 2).gradients([(images[:1], labels[:1]), (images[1:], labels[1:])], losses)
+    BatchGradients(model, losses, divide, 2)((images, labels))
     assert first.grad is None and model.unused.grad is None
     assert model.network.head.weight.grad.abs().sum() > 0
 
 
 def test_which_models_can_be_divided(tmp_path):
     model = unet(3, (4, 8))
-    assert is_divisible(model)
-    assert is_divisible(build_model("smp_unet", 3, pretrained=False))
-    assert not is_divisible(build_model("smp_deeplabv3plus", 3, pretrained=False))  # dropout
+    assert divisible(model)
+    assert divisible(build_model("smp_unet", 3, pretrained=False))
+    assert not divisible(build_model("smp_deeplabv3plus", 3, pretrained=False))  # dropout
     store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
-        assert not is_divisible(DistributedDataParallel(model))
+        assert not divisible(DistributedDataParallel(model))
     finally:
         torch.distributed.destroy_process_group()
