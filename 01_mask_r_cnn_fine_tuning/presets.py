@@ -24,13 +24,13 @@ class Settings:
             is the first, but no longer side is above the second; None is the backbone's own.
         epochs: passes over the training images.
         batch_size: images a step, of all processes together.
+        batch_parts: parts of a batch that a CPU computes side by side; see `batch_gradients`.
         learning_rate: after the warm-up.
         warmup_fraction: share of all steps in which the learning rate rises.
         optimizer: "adamw" or "sgd".
         weight_decay: as the optimiser takes it.
         max_gradient_norm: longer gradients are shortened to it; None leaves them.
         box_loss_weight: factor of the heads' box loss.
-        side_by_side: on a CPU, work on the pictures of a batch at the same time, one thread each.
         flip: probability of a left-right flip.
         photometric: probability of changed colours.
         seed: of everything random.
@@ -46,13 +46,13 @@ class Settings:
     image_size: tuple[int, int] | None = None
     epochs: int = 1  # of many drawn scenes, each seen once
     batch_size: int = 2  # more steps an image: on the CPU a larger batch saves little time
+    batch_parts: int = 2
     learning_rate: float = 7e-4
     warmup_fraction: float = 0.1
     optimizer: str = "adamw"
     weight_decay: float = 1e-4
     max_gradient_norm: float | None = 5.0
     box_loss_weight: float = 1.0
-    side_by_side: bool = True
     flip: float = 0.5
     photometric: float = 0.0
     seed: int = 0
@@ -64,7 +64,7 @@ class Settings:
             raise ValueError(f"task is {self.task!r}; allowed are {', '.join(TASKS)}")
         if self.image_size is not None:  # a checkpoint gives a list
             object.__setattr__(self, "image_size", tuple(self.image_size))
-        for name in ("epochs", "batch_size", "num_scenes"):
+        for name in ("epochs", "batch_size", "batch_parts", "num_scenes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is allowed")
         if self.learning_rate <= 0:

@@ -23,7 +23,6 @@ from preset_settings import read_run
 from presets import Settings
 from resumable_run import RecordStep, ResumableRun
 from seeded_loading import SeededBatches, evaluation_loader, mix_seed, training_loader
-from side_by_side import SideBySide
 from training_data import TrainingData
 from training_steps import data_parallel, mean_losses, mixed_precision, warmup_cosine
 
@@ -92,9 +91,6 @@ class TrainingRun(ResumableRun):
         warmup = min(round(settings.warmup_fraction * total), total - 1)
         self.schedule = warmup_cosine(self.optimizer, total, warmup)
         self.scaler = mixed_precision(self.device)
-        self.side_by_side = None
-        if settings.side_by_side and self.device.type == "cpu" and world_size == 1:
-            self.side_by_side = SideBySide(self.model, settings.batch_size)
         self.best = -1.0
 
     def test(self) -> dict[str, Any]:
@@ -116,7 +112,7 @@ class TrainingRun(ResumableRun):
             scaler=self.scaler,
             max_gradient_norm=self.settings.max_gradient_norm,
             loss_weights={"loss_box_reg": self.settings.box_loss_weight},
-            side_by_side=self.side_by_side,
+            parts=self.settings.batch_parts,
             epoch=self.epoch,
             first_step=self.step,
             seed=self.settings.seed,

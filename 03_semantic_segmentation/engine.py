@@ -1,31 +1,26 @@
 """The training loop for models that give a class to every pixel, and their evaluation.
 
 A model takes images (B, 3, H, W) and gives a dict with "out": logits (B, K, H, W) and perhaps
-"aux", a helper's logits, which count AUX_WEIGHT in the loss. The loop computes the losses, and
-steps the optimiser.
-
-Everything random in a step depends on (seed, epoch, step, rank) alone: not on what ran before it,
-and not on how many workers load the data. That is what makes a resumed run exact.
+"aux", a helper's logits, which count AUX_WEIGHT in the loss. Here stands what such a model learns
+from a batch; the steps themselves are in `training_loop.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
+from batch_gradients import BatchGradients
 from losses import segmentation_losses
 from metrics import ConfusionMatrix
-from seeded_loading import mix_seed
 from sliding_window import DEFAULT_WINDOW, predict_labels
-from training_steps import check_finite, mean_losses, mean_over_ranks, rank, update
+from training_loop import train_batches
 
 Batch = tuple[Tensor, dict[str, Any]]
-AfterStep = Callable[[int, dict[str, float]], None]
 DEFAULT_LOSSES = {"cross_entropy": 1.0, "dice": 1.0}
 ADVICE = "Lower the learning rate, or look at these pictures"
 AUX_WEIGHT = 0.5  # as in torchvision's reference training
@@ -36,16 +31,11 @@ def train_one_epoch(
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Batch],
     *,
-    schedule: LRScheduler | None = None,
-    scaler: torch.amp.GradScaler | None = None,
-    max_gradient_norm: float | None = None,
     loss_weights: Mapping[str, float] | None = None,
     class_weights: Tensor | None = None,
-    epoch: int = 0,
-    first_step: int = 0,
-    seed: int | None = None,
-    after_step: AfterStep | None = None,
-    progress: bool = True,
+    parts: int = 1,
+    scaler: torch.amp.GradScaler | None = None,
+    **loop: Any,
 ) -> dict[str, float]:
     """Train on every batch once and return the mean of each loss, and their sum as "loss".
 
@@ -53,34 +43,31 @@ def train_one_epoch(
         model: one of `models`, or one wrapped for data-parallel training.
         optimizer: over the model's trainable parameters.
         batches: (images, targets) as `dataset.collate` makes them; images float in 0..1.
-        schedule: stepped after every batch; `training_steps.warmup_cosine` makes one.
-        scaler: turns on mixed precision, on CUDA; `training_steps.mixed_precision` makes one.
-        max_gradient_norm: gradients longer than this are shortened to it.
         loss_weights, class_weights: see `losses.segmentation_losses`; cross-entropy + Dice.
-        epoch, first_step: where in the run the first batch is; they go into the seeds.
-        seed: set the random generators anew for each step; None leaves them alone.
-        after_step: called with (step, losses); losses are means over all processes.
-        progress: show a progress bar on stderr.
+        parts: of a batch, computed side by side on a CPU; see `batch_gradients`.
+        scaler, loop: schedule, seeds, progress and more; see `training_loop.train_batches`.
 
     Raises:
         NonFiniteLossError: a loss is NaN or infinite; nothing was updated with it.
         ValueError: there is no batch, a label is no class, or a loss is unknown.
     """
-    model.train()
     device = next(model.parameters()).device
-    steps, bar = [], tqdm(batches, f"epoch {epoch + 1}", disable=not progress, leave=False)
-    for step, (images, targets) in enumerate(bar, start=first_step):
-        if seed is not None:
-            torch.manual_seed(mix_seed(seed, epoch, step, rank()))
-        batch = _to_device(images, targets, device)
-        loss, terms = _forward(model, *batch, loss_weights, class_weights, scaler)
-        check_finite(terms, f"epoch {epoch + 1}, step {step + 1}", _shown(targets), ADVICE)
-        update(model, optimizer, loss, scaler, max_gradient_norm, schedule)
-        steps.append(mean_over_ranks(terms, device))
-        bar.set_postfix(loss=f"{steps[-1]['loss']:.3f}", refresh=False)
-        if after_step is not None:
-            after_step(step, steps[-1])
-    return mean_losses(steps)
+    factors = loss_weights or DEFAULT_LOSSES
+    if class_weights is not None:
+        class_weights = class_weights.to(device)
+
+    def losses(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        images, targets = batch
+        images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+        labels = targets["labels"].to(device, non_blocking=True).long()
+        with torch.autocast("cuda", torch.float16, enabled=scaler is not None):
+            outputs = network(images)
+        return _all_losses(outputs, labels, factors, class_weights)
+
+    gradients = BatchGradients(model, losses, divide, parts, scaler)
+    return train_batches(
+        model, optimizer, batches, gradients, _shown, ADVICE, scaler=scaler, **loop
+    )
 
 
 def evaluate(
@@ -107,42 +94,36 @@ def evaluate(
     return matrix
 
 
-def _to_device(
-    images: Tensor, targets: dict[str, Any], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    images = images.to(device, non_blocking=True)
-    labels = targets["labels"].to(device, non_blocking=True)
-    return images.contiguous(memory_format=torch.channels_last), labels.long()
+def divide(batch: Batch, parts: int) -> list[Batch]:
+    """Cut a batch into equal parts; none where the pictures cannot be shared out evenly."""
+    images, targets = batch
+    if len(images) % parts:
+        return []
+    labels = targets["labels"].chunk(parts)
+    return [(one, {"labels": its}) for one, its in zip(images.chunk(parts), labels, strict=True)]
 
 
-def _forward(
-    model: nn.Module,
-    images: Tensor,
+def _all_losses(
+    outputs: Mapping[str, Tensor],
     labels: Tensor,
-    loss_weights: Mapping[str, float] | None,
+    factors: Mapping[str, float],
     class_weights: Tensor | None,
-    scaler: torch.amp.GradScaler | None,
-) -> tuple[Tensor, dict[str, float]]:
-    """Return the loss to minimise, and all losses as numbers."""
-    factors = loss_weights or DEFAULT_LOSSES
-    if class_weights is not None:
-        class_weights = class_weights.to(images.device)
-    with torch.autocast("cuda", torch.float16, enabled=scaler is not None):
-        outputs = model(images)
+) -> dict[str, Tensor]:
+    """Return what to minimise, "loss", and every loss in it."""
     losses = segmentation_losses(outputs["out"], labels, factors, class_weights)
     loss = _weighted_sum(losses, factors)
     if "aux" in outputs:
         helper = segmentation_losses(outputs["aux"], labels, factors, class_weights)
         losses["loss_aux"] = _weighted_sum(helper, factors)
         loss = loss + AUX_WEIGHT * losses["loss_aux"]
-    numbers = torch.stack([loss, *losses.values()]).tolist()  # one wait for the GPU
-    return loss, dict(zip(["loss", *losses], numbers, strict=True))
+    return {"loss": loss, **losses}
 
 
 def _weighted_sum(losses: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor:
     return sum(value * factors[name.removeprefix("loss_")] for name, value in losses.items())
 
 
-def _shown(targets: Mapping[str, Any]) -> str:
+def _shown(batch: Batch) -> str:
     """Name the pictures of a batch, for an error message."""
+    targets = batch[1]
     return "images " + ", ".join(map(str, targets.get("path", targets["image_id"])))

@@ -55,10 +55,10 @@ def dice_loss(logits: Tensor, labels: Tensor, ignore_index: int = IGNORE_INDEX) 
     summed over its true pixels, P summed over all pixels, T the number of its true pixels, and s
     DICE_SMOOTHING. Arguments as for `cross_entropy`.
     """
-    counted = labels != ignore_index  # (B, H, W)
-    truth = F.one_hot(torch.where(counted, labels, 0).long(), logits.shape[1])  # (B, H, W, K)
-    truth = truth.movedim(-1, 1) * counted[:, None]  # (B, K, H, W)
-    probabilities = logits.float().softmax(dim=1) * counted[:, None]  # (B, K, H, W)
+    counted = (labels != ignore_index)[:, None]  # (B, 1, H, W)
+    probabilities = logits.float().softmax(dim=1) * counted  # (B, K, H, W)
+    classes = torch.where(counted, labels[:, None], 0).long()
+    truth = torch.zeros_like(probabilities).scatter_(1, classes, counted.float())  # 0 or 1
     intersection = (probabilities * truth).sum((0, 2, 3))  # (K,)
     sizes = truth.sum((0, 2, 3))  # (K,)
     cardinality = probabilities.sum((0, 2, 3)) + sizes  # (K,)

@@ -31,6 +31,7 @@ class Settings:
         window: (height, width) of the sliding window for pictures that are larger.
         epochs: passes over the training images.
         batch_size: images a step, of all processes together.
+        batch_parts: parts of a batch that a CPU computes side by side; see `batch_gradients`.
         learning_rate: after the warm-up.
         encoder_rate: factor of the learning rate for layers that are pretrained.
         warmup_fraction: share of all steps in which the learning rate rises.
@@ -59,6 +60,7 @@ class Settings:
     window: tuple[int, int] = (240, 320)
     epochs: int = 2
     batch_size: int = 4
+    batch_parts: int = 2
     learning_rate: float = 3e-3
     encoder_rate: float = 0.2
     warmup_fraction: float = 0.2
@@ -86,7 +88,7 @@ class Settings:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {shown}")
 
     def _check_ranges(self) -> None:
-        for name in ("epochs", "batch_size", "num_scenes"):
+        for name in ("epochs", "batch_size", "batch_parts", "num_scenes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is allowed")
         for name in SIZES:

@@ -27,6 +27,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--preset", choices=PRESETS, help="default: full with a CUDA GPU, else laptop")
     add("--epochs", type=int, help="passes over the training images")
     add("--batch-size", type=int, help="images a step, of all processes together")
+    add("--batch-parts", type=int, help="parts of a batch that a CPU computes side by side")
     add("--learning-rate", type=float, help="after the warm-up")
     add("--optimizer", choices=("adamw", "sgd"), help="AdamW, or SGD with momentum")
     add("--num-scenes", type=int, help="drawn training scenes, for --data street")

@@ -120,6 +120,7 @@ class TrainingRun(ResumableRun):
             max_gradient_norm=self.settings.max_gradient_norm,
             loss_weights=self.settings.loss_weights,
             class_weights=self.class_weights,
+            parts=self.settings.batch_parts,
             epoch=self.epoch,
             first_step=self.step,
             seed=self.settings.seed,

@@ -10,10 +10,11 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,20 @@ def lesson_folder(request: pytest.FixtureRequest) -> Path:
     folder = lesson_of(request.path)
     assert folder, f"{request.path} does not lie in tests/<lesson folder>/"
     return folder
+
+
+@pytest.fixture
+def stop_at() -> Callable[[int], Callable[[Any], None]]:
+    """Make what a run calls after each step: it presses Ctrl+C after the given number of steps."""
+
+    def make(steps: int) -> Callable[[Any], None]:
+        def after_step(run: Any) -> None:
+            if len(run.history) == steps:
+                raise KeyboardInterrupt
+
+        return after_step
+
+    return make
 
 
 @pytest.fixture

@@ -33,26 +33,16 @@ def results_of(run: TrainingRun) -> tuple:
     return run.history, run.epochs, run.test()
 
 
-def test_interrupted_run_ends_as_the_uninterrupted(scenes, tmp_path):
+def test_interrupted_run_ends_as_the_uninterrupted(scenes, tmp_path, stop_at):
     settings = tiny(scenes)
     data = load_training_data(settings)
     expected = results_of(_fitted(TrainingRun(settings, data, tmp_path / "a", progress=False)))
     assert len(expected[0]) == 2 * (len(data.train) // 2)
 
-    class StoppedError(Exception):
-        pass
-
-    def stop_at(step):
-        def after_step(run):
-            if len(run.history) == step:
-                raise StoppedError
-
-        return after_step
-
     for step in (1, 2, 4):
         run = TrainingRun(settings, data, tmp_path / "b", progress=False)
         assert run.resume() == (step > 1)
-        with pytest.raises(StoppedError):
+        with pytest.raises(KeyboardInterrupt):
             run.fit(checkpoint_every=1, after_step=stop_at(step))
         torch.rand(7)  # whatever happens in between must not matter
     run = TrainingRun(settings, data, tmp_path / "b", progress=False)

@@ -211,18 +211,13 @@ def test_metrics_are_those_of_pycocotools(trained: Path, squares: Path, tmp_path
         assert ours["per_class"][name]["bbox"]["AP50"] == pytest.approx(measured.stats[1], abs=1e-9)
 
 
-def test_stopped_and_resumed_is_the_same_run(squares: Path, base: Path, tmp_path: Path) -> None:
+def test_stopped_and_resumed_is_the_same_run(
+    squares: Path, base: Path, tmp_path: Path, stop_at
+) -> None:
     settings = settings_of(squares, base, multi_scale=True)
     whole = run_of(settings, tmp_path / "whole")
     whole.fit()
     wanted = whole.save().read_bytes()
-
-    def stop_at(step: int):
-        def stop(run: YoloRun) -> None:
-            if len(run.history) == step:
-                raise KeyboardInterrupt
-
-        return stop
 
     for step in (1, 3):
         part = run_of(settings, tmp_path / f"part{step}", threads=0)

@@ -168,26 +168,16 @@ def fitted(run: TrainingRun) -> TrainingRun:
     return run
 
 
-def test_interrupted_run_ends_as_the_uninterrupted_at_every_step(scenes, tmp_path):
+def test_interrupted_run_ends_as_the_uninterrupted_at_every_step(scenes, tmp_path, stop_at):
     settings = tiny(scenes, epochs=4, photometric=0.5)
     data = load_training_data(settings, progress=False)
     expected = results_of(fitted(TrainingRun(settings, data, tmp_path / "a", progress=False)))
     assert len(expected[0]) == 4 * (len(data.train) // 2)
 
-    class StoppedError(Exception):
-        pass
-
-    def stop_at(step):
-        def after_step(run):
-            if len(run.history) == step:
-                raise StoppedError
-
-        return after_step
-
     for step in range(1, len(expected[0]) + 1):  # more than ten moments
         run = TrainingRun(settings, data, tmp_path / "b", progress=False)
         assert run.resume() == (step > 1)
-        with pytest.raises(StoppedError):
+        with pytest.raises(KeyboardInterrupt):
             run.fit(checkpoint_every=1, after_step=stop_at(step))
         torch.rand(7)  # whatever happens in between must not matter
     run = TrainingRun(settings, data, tmp_path / "b", progress=False)
