@@ -95,9 +95,9 @@ def evaluate(
 
 
 def divide(batch: Batch, parts: int) -> list[Batch]:
-    """Cut a batch into equal parts; none where the pictures cannot be shared out evenly."""
+    """Cut a batch into equal parts of two pictures or more (batch norm needs them), or none."""
     images, targets = batch
-    if len(images) % parts:
+    if len(images) % parts or len(images) < 2 * parts:
         return []
     labels = targets["labels"].chunk(parts)
     return [(one, {"labels": its}) for one, its in zip(images.chunk(parts), labels, strict=True)]

@@ -58,7 +58,7 @@ class Settings:
     crop_size: tuple[int, int] | None = None
     scale: tuple[float, float] | None = None
     window: tuple[int, int] = (240, 320)
-    epochs: int = 2
+    epochs: int = 3
     batch_size: int = 4
     batch_parts: int = 2
     learning_rate: float = 3e-3
@@ -70,7 +70,7 @@ class Settings:
     flip: float = 0.5
     photometric: float = 0.0
     seed: int = 0
-    num_scenes: int = 800
+    num_scenes: int = 750
     num_workers: int = 1
 
     def __post_init__(self) -> None:

@@ -40,8 +40,7 @@ def train_batches(
     """Train on every batch once and return the mean of each loss, and their sum as "loss".
 
     Args:
-        model: the network, or one wrapped for data-parallel training.
-        optimizer: over the model's trainable parameters.
+        model, optimizer: the network, perhaps wrapped for several processes; its optimiser.
         batches: of any kind that `gradients` takes.
         gradients: sets the parameters' gradients by a batch; see `batch_gradients`.
         shown: names the pictures of a batch, and `advice` says what to try, if a loss is NaN.
