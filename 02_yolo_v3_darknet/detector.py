@@ -121,9 +121,9 @@ class Detector:
         self.device = choose_device(device)
         with torch.device("meta"):  # no memory yet: the weights file fills it
             network = Darknet(cfg)
-        self.input_size = check_size(
-            size or default_size(network, own=weights is not None), network.stride
-        )
+        if size is None:
+            size = default_size(network, own=weights is not None)
+        self.input_size = check_size(size, network.stride)
         self.class_names = read_names(names, _count_classes(network))
         if weights is None:
             weights = fetch(f"{model}.weights")  # last: a wrong option needs no download to show

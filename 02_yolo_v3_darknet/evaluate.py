@@ -104,7 +104,8 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], PhotoSet, lis
     check_options(options)
     model, names = load_model(options)
     own = options.own is not None or options.cfg is not None
-    size = check_size(options.size or default_size(model, own), model.stride)
+    size = default_size(model, own) if options.size is None else options.size
+    size = check_size(size, model.stride)
     photos = load_test_photos(
         options.data,
         split=options.split,

@@ -123,7 +123,7 @@ def export_onnx(
         OSError: the folder cannot be written to.
     """
     net = model.blocks[0]
-    height, width = height_width(size or (net.height, net.width))
+    height, width = height_width((net.height, net.width) if size is None else size)
     random = torch.Generator().manual_seed(0)
     images = torch.rand(2, net.channels, height, width, generator=random)
     model.check_images(images)

@@ -257,7 +257,7 @@ def test_options_that_are_not_allowed(model, photo, options, message, capsys):
     [
         (["--batch-size", "0"], "--batch-size must be 1 or more, got 0"),
         (["--max-frames", "0"], "--max-frames must be 1 or more, got 0"),
-        (["--size", "big"], "invalid int value: 'big'"),
+        (["--size", "big"], "'big' is no size"),
         (["--model", "yolov9"], "invalid choice: 'yolov9'"),
         (["--precision", "int8"], "invalid choice: 'int8'"),
     ],
