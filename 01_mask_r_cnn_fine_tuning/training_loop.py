@@ -56,7 +56,6 @@ def train_batches(
         NonFiniteLossError: a loss is NaN or infinite; nothing was updated with it.
         ValueError: there is no batch.
     """
-    model.train()
     device = next(model.parameters()).device
     steps, bar = [], tqdm(batches, f"epoch {epoch + 1}", disable=not progress, leave=False)
     for step, batch in enumerate(bar, start=first_step):

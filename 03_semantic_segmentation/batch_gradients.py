@@ -28,7 +28,7 @@ class BatchGradients:
     """Set the gradients of a model's trainable parameters by a batch; an object is a function.
 
     Args:
-        model: in training mode.
+        model: is put into training mode.
         losses: gives the loss terms of a batch, or of a part of it, by name; "loss" is what to
             minimise.
         divide: cuts a batch into so many equal parts; none at all where it cannot.
@@ -50,6 +50,7 @@ class BatchGradients:
     ) -> None:
         self.losses, self.divide, self.scaler = losses, divide, scaler
         self.parts = parts if divisible(model) else 1
+        model.train()  # before it is copied
         self.models = [model, *(_sharing_copy(model) for _ in range(self.parts - 1))]
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         cores = max(1, (os.cpu_count() or 1) // self.parts)
