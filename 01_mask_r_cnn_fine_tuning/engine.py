@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from batch_gradients import BatchGradients, divisible
 from evaluation import Batch, to_device
-from own_sampler import draw_from, use_own_samplers
+from own_sampler import drawing_from, use_own_samplers
 from training_loop import train_batches
 
 ADVICE = "Check their boxes and masks, or lower the learning rate"
@@ -52,10 +52,10 @@ def train_one_epoch(
         use_own_samplers(model)
 
     def losses(detector: nn.Module, part: tuple) -> dict[str, Tensor]:
-        images, targets, *seed = part
-        if seed:
-            draw_from(*seed)
-        with torch.autocast("cuda", torch.float16, enabled=scaler is not None):
+        images, targets, *seeds = part
+        seed = seeds[0] if seeds else None  # a whole batch has none
+        half = torch.autocast("cuda", torch.float16, enabled=scaler is not None)
+        with drawing_from(seed), half:
             terms = detector(*to_device(images, targets, device))
         loss = sum(value * weights.get(name, 1.0) for name, value in terms.items())
         return {"loss": loss, **terms}

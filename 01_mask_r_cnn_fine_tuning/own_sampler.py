@@ -7,16 +7,18 @@ in an order that changes from run to run.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
-_random = threading.local()  # .generator: of the part that this thread works on
+_random = threading.local()  # .generator: of the part that this thread works on, if there is one
 
 
 class OwnSampler(BalancedPositiveNegativeSampler):
-    """torchvision's choice, drawn from the generator of `draw_from`, or else from PyTorch's."""
+    """torchvision's choice, drawn from the generator of `drawing_from`, or else from PyTorch's."""
 
     def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return masks of the chosen objects (labels >= 1) and of the chosen background (0)."""
@@ -40,9 +42,18 @@ class OwnSampler(BalancedPositiveNegativeSampler):
         return chosen
 
 
-def draw_from(seed: int) -> None:
-    """Let the samplers in this thread draw from a generator of its own."""
-    _random.generator = torch.Generator().manual_seed(seed)
+@contextmanager
+def drawing_from(seed: int | None) -> Iterator[None]:
+    """Inside, let the samplers in this thread draw from a generator of their own.
+
+    Args:
+        seed: of the generator; None leaves the samplers with PyTorch's.
+    """
+    _random.generator = None if seed is None else torch.Generator().manual_seed(seed)
+    try:
+        yield
+    finally:
+        _random.generator = None
 
 
 def use_own_samplers(detector: nn.Module) -> None:

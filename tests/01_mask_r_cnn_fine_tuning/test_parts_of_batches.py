@@ -8,7 +8,7 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
 from engine import divide, train_one_epoch
 from model import mask_rcnn
-from own_sampler import OwnSampler, draw_from, use_own_samplers
+from own_sampler import OwnSampler, drawing_from, use_own_samplers
 
 
 def small_model():
@@ -51,8 +51,8 @@ def test_the_mean_of_the_parts_own_gradients(monkeypatch):
     terms = []
     for network, (images, targets, seed) in zip(alone, chosen[0], strict=True):
         use_own_samplers(network)
-        draw_from(seed)
-        terms.append(network(images, targets))
+        with drawing_from(seed):
+            terms.append(network(images, targets))
         sum(terms[-1].values()).backward()
     for name, value in together.items():
         expected = sum(network.get_parameter(name).grad for network in alone) / 2
@@ -82,3 +82,23 @@ def test_sampler_chooses_as_many_as_torchvisions(objects, background):
     for mine, reference, value in zip(own, theirs, (1, 0), strict=True):
         assert mine[0].sum() == reference[0].sum() and mine[0].dtype == reference[0].dtype
         assert (labels[mine[0].bool()] == value).all()
+
+
+def test_sampler_draws_from_the_seed_inside_and_from_pytorch_outside():
+    labels, sampler = [torch.tensor([1, 0] * 200)], OwnSampler(16, 0.25)
+
+    def chosen():
+        return torch.stack([mask for part in sampler(labels) for mask in part])
+
+    with drawing_from(3):
+        first = chosen()
+    before = torch.get_rng_state()
+    with pytest.raises(ZeroDivisionError), drawing_from(3):
+        assert torch.equal(chosen(), first)
+        assert torch.equal(torch.get_rng_state(), before)  # PyTorch's own is not touched
+        raise ZeroDivisionError
+    torch.manual_seed(4)
+    outside = chosen()
+    torch.manual_seed(4)
+    assert torch.equal(chosen(), outside)
+    assert not torch.equal(torch.get_rng_state(), before)
