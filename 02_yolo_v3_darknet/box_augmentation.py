@@ -40,6 +40,8 @@ class Augmentation:
         hue: largest turn of the colour circle, as a share of it.
         saturation, exposure: largest factors (and 1 / factor the smallest).
         mosaic: probability of four photos in one.
+        flip_vertical: probability of turning upside down, for photos that have no up, such as those
+            of a microscope or from the air.
     """
 
     flip: float = 0.5
@@ -50,6 +52,7 @@ class Augmentation:
     saturation: float = 1.4
     exposure: float = 1.4
     mosaic: float = 0.0
+    flip_vertical: float = 0.0
 
 
 NO_AUGMENTATION = Augmentation(0, 0, 0, 0, 0, 1, 1, 0)
@@ -95,8 +98,8 @@ def random_map(
     stretch = (1 + settings.stretch) ** random.uniform(-0.5, 0.5)
     sx, sy = fit * zoom * stretch, fit * zoom / stretch
     middle = (columns, rows) * (0.5 + settings.shift * random.uniform(-1, 1, 2))
-    if random.random() < settings.flip:
-        sx = -sx
+    mirrored, upside_down = _flips(settings, random)
+    sx, sy = -sx if mirrored else sx, -sy if upside_down else sy
     return _map(sx, sy, middle[0] - sx * width / 2, middle[1] - sy * height / 2)
 
 
@@ -239,9 +242,20 @@ def _corner_map(
     scale = zoom * min(columns / width, rows / height)
     left = region[0] if region[0] == point[0] else point[0] - scale * width
     top = region[1] if region[1] == point[1] else point[1] - scale * height
-    if random.random() < settings.flip:
-        return _map(-scale, scale, left + scale * width, top)
-    return _map(scale, scale, left, top)
+    mirrored, upside_down = _flips(settings, random)
+    return _map(
+        -scale if mirrored else scale,
+        -scale if upside_down else scale,
+        left + scale * width * mirrored,
+        top + scale * height * upside_down,
+    )
+
+
+def _flips(settings: Augmentation, random: np.random.Generator) -> tuple[bool, bool]:
+    """Choose whether to mirror, and whether to turn upside down."""
+    mirrored = random.random() < settings.flip
+    # No number is drawn for what never happens: runs without it stay as they were.
+    return mirrored, settings.flip_vertical > 0 and random.random() < settings.flip_vertical
 
 
 def _map(sx: float, sy: float, tx: float, ty: float) -> np.ndarray:

@@ -50,7 +50,8 @@ Where there are no lists, three photos in ten are set aside for the test.
 
 what to try when the scores are low:
   more epochs first; then --size 416 for small objects, or the photos' own shape, height x width:
-  --size 288x384 for photos of 4:3; --mosaic 0.5 in runs of 50 epochs or more;
+  --size 288x384 for photos of 4:3; --test-size 320x416: the finished model sees a little more;
+  --mosaic 0.5 in runs of 50 epochs or more; --flip-vertical 0.5 for photos without an up;
   --learning-rate 1e-3 if the loss jumps; and look at confusion.png: many "missed" want more
   photos or a larger size, mixed-up classes want better labels.
 
@@ -71,6 +72,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--base", metavar="|".join((*BASES, "CFG")), help="network (yolov3-tiny)")
     add("--pretrained", metavar="auto|none|FILE", help="weights to start from (auto: COCO's)")
     add("--size", type=parse_size, metavar="N|HxW", help=f"input, pixels ({default.size})")
+    add("--test-size", type=parse_size, metavar="N|HxW", help="of the finished model (--size)")
     add("--epochs", type=int, metavar="N", help=f"passes over the photos ({default.epochs})")
     add("--batch-size", type=int, metavar="N", help=f"photos a step ({default.batch_size})")
     add("--learning-rate", type=float, metavar="X", help=f"({default.learning_rate})")
@@ -81,6 +83,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--mosaic", type=float, metavar="P", help="share of images made of four photos (0)")
     add("--scale", type=float, metavar="X", help="sizes change by up to 1 + X times (0.4)")
     add("--flip", type=float, metavar="P", help="share of mirrored photos (0.5; 0 for letters)")
+    add("--flip-vertical", type=float, metavar="P", help="... upside down (0; 0.5 for cells)")
     add("--multi-scale", action="store_true", default=None, help="vary the input side")
     add("--precision", choices=PRECISIONS, help="auto: fp16 on a CUDA GPU, else fp32")
     add("--evaluate-every", type=int, metavar="N", help="epochs between two measurements")

@@ -52,7 +52,7 @@ def choose_cfg(
     """Return the text of the network's cfg, and one line about its anchors.
 
     Args:
-        settings: its `base`, `size`, `anchors` and `seed` count.
+        settings: its `base`, sizes, `anchors` and `seed` count.
         train: the photos whose boxes the anchors are to suit.
         fitted: (K, 2), anchors in pixels that k-means has found already; None looks for them.
 
@@ -67,10 +67,10 @@ def choose_cfg(
     classes = len(train.class_names)
     if settings.anchors == "base" or len(np.unique(sizes, axis=0)) < len(old):
         reason = "as asked for" if settings.anchors == "base" else "too few boxes to fit others"
-        cfg = make_cfg(path, classes, anchors=None, size=settings.size)
+        cfg = make_cfg(path, classes, anchors=None, size=settings.final_size)
         return cfg, f"{before} by more than half; kept, {reason}"
     new = kmeans_anchors(sizes, len(old), seed=settings.seed) if fitted is None else fitted
-    cfg = make_cfg(path, classes, anchors=new, size=settings.size)
+    cfg = make_cfg(path, classes, anchors=new, size=settings.final_size)
     return cfg, f"{before} by more than half, the fitted ones {anchor_recall(sizes, new):.0%}"
 
 
@@ -171,7 +171,7 @@ class YoloRun(ResumableRun):
             The metrics and the precision curves of `pycocotools_metrics`, and the confusion matrix.
         """
         photos = self.data.test
-        found = find_all(self.averaged, photos, self.settings.size, progress=self.progress)
+        found = find_all(self.averaged, photos, self.settings.final_size, progress=self.progress)
         measured = run_coco(coco_truth(photos), coco_detections(photos, found))
         matrix = confusion_matrix(photos, found)
         return summarize(measured), precision_curves(measured["bbox"]), matrix

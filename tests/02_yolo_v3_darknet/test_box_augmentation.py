@@ -1,5 +1,7 @@
 """Boxes have to move with the pixels: each object has a colour of its own and is found again."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -69,7 +71,8 @@ def check(result: Sample, tolerance: float = 1.5) -> int:
 @pytest.mark.parametrize("seed", range(25))
 def test_random_map_moves_boxes_with_pixels(seed: int, size: InputSize) -> None:
     random = np.random.default_rng(seed)
-    settings = Augmentation(scale=0.6, stretch=0.3, shift=0.3, hue=0, saturation=1, exposure=1)
+    strong = {"scale": 0.6, "stretch": 0.3, "shift": 0.3, "flip_vertical": 0.5}
+    settings = dataclasses.replace(PLAIN_COLORS, **strong)
     result = augment([painted(random)], size, settings, random)
     assert result.image.shape == (*height_width(size), 3)
     check(result)
@@ -87,6 +90,19 @@ def test_random_map_keeps_most_boxes_and_mirrors_half() -> None:
     assert kept > 0.6 * 300
 
 
+def test_upside_down_only_when_asked() -> None:
+    def directions(share: float) -> list[tuple[bool, bool]]:
+        settings = dataclasses.replace(PLAIN_COLORS, flip_vertical=share)
+        random = np.random.default_rng(8)
+        maps = [random_map(200, 150, 160, settings, random) for _ in range(60)]
+        return [(mapping[0, 0] < 0, mapping[1, 1] < 0) for mapping in maps]
+
+    assert sum(down for _, down in directions(0.0)) == 0
+    assert sum(down for _, down in directions(1.0)) == 60
+    assert 20 <= sum(down for _, down in directions(0.5)) <= 40
+    assert 5 <= sum(both == (True, True) for both in directions(0.5)) <= 25  # not tied together
+
+
 @pytest.mark.parametrize("size", [192, (160, 256)])
 @pytest.mark.parametrize("seed", range(12))
 def test_mosaic_moves_boxes_with_pixels(seed: int, size: InputSize) -> None:
@@ -97,7 +113,8 @@ def test_mosaic_moves_boxes_with_pixels(seed: int, size: InputSize) -> None:
         np.zeros((90, 130, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     )
     samples = [painted(random) if k == place_of_painted else empty for k in range(4)]
-    result = mosaic(samples, size, PLAIN_COLORS, random)
+    settings = dataclasses.replace(PLAIN_COLORS, flip_vertical=0.5)
+    result = mosaic(samples, size, settings, random)
     check(result)
 
 

@@ -262,12 +262,14 @@ def test_memory_is_kept_where_it_can_be(lesson_folder: Path) -> None:
         ("size", 100, "size must be a multiple of 32, from 32 to 2048, got 100"),
         ("size", 4096, "from 32 to 2048, got 4096"),
         ("size", (288, 380), "multiple of 32, from 32 to 2048, got 380"),
+        ("test_size", 330, "multiple of 32, from 32 to 2048, got 330"),
         ("learning_rate", 0.0, "learning_rate is 0.0, but has to be above 0"),
         ("learning_rate", math.nan, "learning_rate is nan"),
         ("max_gradient_norm", -1.0, "max_gradient_norm is -1.0"),
         ("warmup", 1.0, "warmup is 1.0; allowed is 0 to 0.9"),
         ("mosaic", 1.5, "mosaic is 1.5; allowed is 0 to 1"),
         ("flip", -0.1, "flip is -0.1"),
+        ("flip_vertical", 2.0, "flip_vertical is 2.0; allowed is 0 to 1"),
         ("average_decay", 2.0, "average_decay is 2.0"),
         ("weight_decay", -1.0, "weight_decay is -1.0, but has to be 0 or more"),
         ("scale", math.inf, "scale is inf"),
@@ -288,6 +290,8 @@ def test_settings_derive_the_rest() -> None:
     settings = YoloSettings(size=96, multi_scale=True, epochs=8)
     assert settings.sizes == ((64, 64), (96, 96), (128, 128))
     assert YoloSettings(size=96).sizes == (96,) and YoloSettings(size=[96, 128]).size == (96, 128)
+    assert YoloSettings(size=96).final_size == 96
+    assert YoloSettings(size=96, test_size=[96, 128]).final_size == (96, 128)
     wide = YoloSettings(size=(96, 192), multi_scale=True)
     assert wide.sizes == ((64, 128), (64, 160), (96, 192), (128, 224), (128, 256))
     assert [e for e in range(8) if settings.is_measured(e)] == [1, 3, 5, 7]

@@ -418,17 +418,33 @@ def test_evaluate_says_what_is_wrong(
     assert message in capsys.readouterr().err
 
 
-def test_input_of_the_photos_shape(squares: Path, base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("test_size", [None, (96, 128)])
+def test_input_of_the_photos_shape(
+    test_size: tuple[int, int] | None, squares: Path, base: Path, tmp_path: Path
+) -> None:
     out, measured = tmp_path / "out", tmp_path / "metrics.json"
     command = command_of(squares, base, out, "--size", "64x96", "--epochs", "2", "--multi-scale")
-    assert train.main(command[2:]) == 0
+    larger = ["--test-size", "{}x{}".format(*test_size)] if test_size else []
+    assert train.main([*command[2:], *larger]) == 0
     net = Darknet(out / "model.cfg").blocks[0]
-    assert (net.height, net.width) == (64, 96)
+    assert (net.height, net.width) == (test_size or (64, 96))
     options = ["--data", squares, "--held-out", "--own", out, "--device", "cpu"]  # its cfg's size
     assert evaluate.main([*map(str, options), "--json", str(measured)]) == 0
     ours, again = (json.loads(path.read_text()) for path in (out / "metrics.json", measured))
     assert again["bbox"] == pytest.approx(ours["bbox"], abs=1e-6)
     assert ours["settings"]["size"] == [64, 96]
+
+
+def test_a_larger_input_in_the_end_leaves_the_training_as_it_is(
+    squares: Path, base: Path, tmp_path: Path
+) -> None:
+    cfgs = []
+    for test_size in (None, (96, 128)):
+        run = run_of(settings_of(squares, base, test_size=test_size), tmp_path / "run")
+        assert next(iter(run.batches.epoch(0))).images.shape[2:] == (64, 64)
+        cfgs.append(run.cfg)
+    assert cfgs[1] == cfgs[0].replace("width=64", "width=128").replace("height=64", "height=96")
+    assert cfgs[1] != cfgs[0]
 
 
 @pytest.mark.parametrize("text", ["", "wide", "1x2x3", "64x", "-64"])
