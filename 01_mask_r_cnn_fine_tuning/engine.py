@@ -52,10 +52,9 @@ def train_one_epoch(
         use_own_samplers(model)
 
     def losses(detector: nn.Module, part: tuple) -> dict[str, Tensor]:
-        images, targets, *seeds = part
-        seed = seeds[0] if seeds else None  # a whole batch has none
+        images, targets, *seed = part  # a whole batch has none
         half = torch.autocast("cuda", torch.float16, enabled=scaler is not None)
-        with drawing_from(seed), half:
+        with drawing_from(*seed), half:
             terms = detector(*to_device(images, targets, device))
         loss = sum(value * weights.get(name, 1.0) for name, value in terms.items())
         return {"loss": loss, **terms}

@@ -72,6 +72,13 @@ def faster_rcnn(
     return _build(backbone, num_classes, pretrained, masks=False, **options)
 
 
+def mask_head_parameters(model: tv.FasterRCNN) -> list[nn.Parameter]:
+    """List the parameters of the layers that draw masks; none for Faster R-CNN."""
+    heads = model.roi_heads
+    parts = (heads.mask_head, heads.mask_predictor) if heads.has_mask() else ()
+    return [one for part in parts for one in part.parameters()]
+
+
 def freeze_batch_norm(module: nn.Module) -> None:
     """Replace every BatchNorm2d by one whose statistics, scale and shift no longer change.
 

@@ -43,7 +43,7 @@ class OwnSampler(BalancedPositiveNegativeSampler):
 
 
 @contextmanager
-def drawing_from(seed: int | None) -> Iterator[None]:
+def drawing_from(seed: int | None = None) -> Iterator[None]:
     """Inside, let the samplers in this thread draw from a generator of their own.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from optimizers import OPTIMIZERS
 from preset_settings import change_preset, choose_preset
 
 TASKS = ("masks", "boxes")
@@ -26,8 +27,9 @@ class Settings:
         batch_size: images a step, of all processes together.
         batch_parts: parts of a batch that a CPU computes side by side; see `batch_gradients`.
         learning_rate: after the warm-up.
+        mask_rate: factor of the learning rate for the mask head, with the optimiser Muon.
         warmup_fraction: share of all steps in which the learning rate rises.
-        optimizer: "adamw" or "sgd".
+        optimizer: one of `optimizers.OPTIMIZERS`.
         weight_decay: as the optimiser takes it.
         max_gradient_norm: longer gradients are shortened to it; None leaves them.
         box_loss_weight: factor of the heads' box loss.
@@ -48,8 +50,9 @@ class Settings:
     batch_size: int = 2  # more steps an image: on the CPU a larger batch saves little time
     batch_parts: int = 2
     learning_rate: float = 7e-4
+    mask_rate: float = 3.0
     warmup_fraction: float = 0.1
-    optimizer: str = "adamw"
+    optimizer: str = "muon"
     weight_decay: float = 1e-4
     max_gradient_norm: float | None = 5.0
     box_loss_weight: float = 1.0
@@ -62,13 +65,17 @@ class Settings:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(f"task is {self.task!r}; allowed are {', '.join(TASKS)}")
+        if self.optimizer not in OPTIMIZERS:
+            allowed = ", ".join(OPTIMIZERS)
+            raise ValueError(f"optimizer is {self.optimizer!r}; allowed are {allowed}")
         if self.image_size is not None:  # a checkpoint gives a list
             object.__setattr__(self, "image_size", tuple(self.image_size))
         for name in ("epochs", "batch_size", "batch_parts", "num_scenes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is allowed")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        for name in ("learning_rate", "mask_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for a checkpoint."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from losses import check_loss_weights
 from models import MODELS
+from optimizers import OPTIMIZERS
 from preset_settings import change_preset, choose_preset
 
 UNKNOWN_LABELS = ("error", "ignore")
@@ -33,10 +34,11 @@ class Settings:
         batch_size: images a step, of all processes together.
         batch_parts: parts of a batch that a CPU computes side by side; see `batch_gradients`.
         learning_rate: after the warm-up.
-        encoder_rate: factor of the learning rate for layers that are pretrained.
+        pretrained_rate: factor of the learning rate for layers that were trained before.
         warmup_fraction: share of all steps in which the learning rate rises.
-        optimizer: "adamw" or "sgd".
+        optimizer: one of `optimizers.OPTIMIZERS`.
         weight_decay: as the optimiser takes it.
+        muon_momentum: share of the running mean of its gradients that each step of Muon keeps.
         max_gradient_norm: longer gradients are shortened to it; None leaves them.
         flip: probability of a left-right flip.
         photometric: probability of changed colours.
@@ -58,19 +60,20 @@ class Settings:
     crop_size: tuple[int, int] | None = None
     scale: tuple[float, float] | None = None
     window: tuple[int, int] = (240, 320)
-    epochs: int = 3
+    epochs: int = 2
     batch_size: int = 4
     batch_parts: int = 2
-    learning_rate: float = 3e-3
-    encoder_rate: float = 0.2
+    learning_rate: float = 6e-3
+    pretrained_rate: float = 0.2
     warmup_fraction: float = 0.2
-    optimizer: str = "adamw"
+    optimizer: str = "muon"
     weight_decay: float = 1e-2
+    muon_momentum: float = 0.8
     max_gradient_norm: float | None = 5.0
     flip: float = 0.5
     photometric: float = 0.0
     seed: int = 0
-    num_scenes: int = 750
+    num_scenes: int = 960
     num_workers: int = 1
 
     def __post_init__(self) -> None:
@@ -82,7 +85,8 @@ class Settings:
         check_loss_weights(self.loss_weights)
 
     def _check_choices(self) -> None:
-        for name, allowed in (("model", MODELS), ("unknown_labels", UNKNOWN_LABELS)):
+        choices = {"model": MODELS, "optimizer": OPTIMIZERS, "unknown_labels": UNKNOWN_LABELS}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 shown = ", ".join(allowed)
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {shown}")
@@ -98,8 +102,9 @@ class Settings:
             raise ValueError(f"scale is {self.scale}; 0 < smallest <= largest is allowed")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
-        if not 0 < self.encoder_rate <= 1:
-            raise ValueError(f"encoder_rate is {self.encoder_rate}; above 0 and up to 1 is allowed")
+        if not 0 < self.pretrained_rate <= 1:
+            allowed = "above 0 and up to 1 is allowed"
+            raise ValueError(f"pretrained_rate is {self.pretrained_rate}; {allowed}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for a checkpoint."""
@@ -120,7 +125,7 @@ PRESETS = {
         epochs=30,
         batch_size=8,
         half_size=False,
-        encoder_rate=1.0,
+        pretrained_rate=1.0,
         learning_rate=0.01,
         warmup_fraction=0.05,
         optimizer="sgd",

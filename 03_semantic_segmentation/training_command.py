@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from command_line import exit_code, given_settings, write_json
 from loss_curves import plot_losses, write_figure
+from optimizers import OPTIMIZERS
 from presets import PRESETS, Settings, make_settings
 from processes import start_processes, stop_processes
 from training_data import load_training_data
@@ -29,7 +30,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, help="images a step, of all processes together")
     add("--batch-parts", type=int, help="parts of a batch that a CPU computes side by side")
     add("--learning-rate", type=float, help="after the warm-up")
-    add("--optimizer", choices=("adamw", "sgd"), help="AdamW, or SGD with momentum")
+    add("--optimizer", choices=OPTIMIZERS, help="Muon is for new layers alone")
     add("--num-scenes", type=int, help="drawn training scenes, for --data street")
     add("--seed", type=int, help="of everything random; the same seed repeats a run")
     add("--workers", type=int, dest="num_workers", help="processes that load images")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import optimizers
 from checkpoint import load_checkpoint, load_weights
 from engine import evaluate, train_one_epoch
 from losses import balanced_class_weights
@@ -149,25 +150,20 @@ class TrainingRun(ResumableRun):
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """Return AdamW or SGD with momentum over the trainable parameters.
+    """Return the optimiser that the settings name; see `optimizers.make_optimizer`.
 
     Pretrained layers get a smaller learning rate: they know something to be kept.
-
-    Raises:
-        ValueError: another name.
     """
-    rate, decay = settings.learning_rate, settings.weight_decay
-    known = set(pretrained_parameters(model)) if settings.pretrained else set()
-    trained = [p for p in model.parameters() if p.requires_grad]
-    parameters = [{"params": [p for p in trained if p not in known]}]
-    slow = [p for p in trained if p in known]
-    if slow:
-        parameters.append({"params": slow, "lr": rate * settings.encoder_rate})
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=True)
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay)
-    raise ValueError(f"optimizer is {settings.optimizer!r}; allowed are adamw and sgd")
+    gentle = pretrained_parameters(model) if settings.pretrained else []
+    return optimizers.make_optimizer(
+        settings.optimizer,
+        model,
+        gentle,
+        settings.learning_rate,
+        settings.learning_rate * settings.pretrained_rate,
+        settings.weight_decay,
+        settings.muon_momentum,
+    )
 
 
 def _check_batch(settings: Settings, world_size: int) -> None:

@@ -126,7 +126,7 @@ def test_presets(monkeypatch):
 
 
 def test_unknown_optimizer():
-    with pytest.raises(ValueError, match="optimizer is 'lamb'; allowed are adamw and sgd"):
+    with pytest.raises(ValueError, match="optimizer is 'lamb'; allowed are muon, adamw, sgd"):
         make_optimizer(torch.nn.Linear(1, 1), make_settings("laptop", optimizer="lamb"))
 
 
