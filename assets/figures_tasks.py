@@ -29,6 +29,7 @@ from street_scene import decode_mask, predictions, scene, semantic_map
 MASK_ALPHA = 0.62
 SURE = 0.5  # the score from which a class counts as seen
 FEWEST_PIXELS_NAMED = 0.02  # share of the picture; smaller areas get no name
+NAME_SIZE = 70, 16  # pixels of the picture that a class name takes at most
 
 
 def draw_tasks(image: np.ndarray, found: dict[str, Any]) -> Figure:
@@ -100,10 +101,12 @@ def draw_semantic(ax: Axes, image: np.ndarray, found: dict[str, Any], named: boo
     labels = semantic_map(found)
     overlaid = SEMANTIC.load("overlays").overlay(image, labels, alpha=0.7)
     _show(ax, overlaid, found)
+    places: list[tuple[float, float]] = []
     for name, text in found["semantic"].items():
         mask = decode_mask(text)
         if named and mask.mean() > FEWEST_PIXELS_NAMED:
-            _label(ax, *_inner_point(mask), name)
+            places.append(_inner_point(mask, places))
+            _label(ax, *places[-1], name)
 
 
 def draw_instances(ax: Axes, image: np.ndarray, found: dict[str, Any]) -> None:
@@ -131,11 +134,15 @@ def _label(ax: Axes, x: float, y: float, text: str) -> None:
     words.set_path_effects([effects.withStroke(linewidth=3, foreground="white")])
 
 
-def _inner_point(mask: np.ndarray) -> tuple[float, float]:
-    """Find the point of a mask that is farthest from its edge, away from the picture's sides."""
+def _inner_point(mask: np.ndarray, taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Find the point of a mask that is farthest from its edge, away from sides and other names."""
     padded = np.pad(mask.astype(np.uint8), 1)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
     distance[:, :40] = distance[:, -40:] = 0
+    for x, y in taken:
+        width, height = NAME_SIZE
+        top, left = max(0, round(y - height)), max(0, round(x - width))
+        distance[top : round(y + height), left : round(x + width)] = 0
     y, x = np.unravel_index(distance.argmax(), distance.shape)
     return float(x), float(np.clip(y, 10, 230))
 

@@ -38,7 +38,7 @@ from figures_tasks import draw_tasks
 from lesson_modules import BOXES, MASK_RCNN, SEMANTIC, TOOLS, YOLO
 from street_scene import PREDICTIONS, SCENE_SEED, predictions, scene, thumbnail
 
-SCORE_THRESHOLD = 0.5
+SCORE_THRESHOLD = 0.7
 LOWEST_SCORE = 0.001  # of the boxes that say how likely a class is to be in the picture
 
 
