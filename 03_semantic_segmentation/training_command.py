@@ -30,7 +30,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, help="images a step, of all processes together")
     add("--batch-parts", type=int, help="parts of a batch that a CPU computes side by side")
     add("--learning-rate", type=float, help="after the warm-up")
-    add("--optimizer", choices=OPTIMIZERS, help="Muon is for new layers alone")
+    add(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        help="Muon for layers that start anew, or SGD with momentum",
+    )
     add("--num-scenes", type=int, help="drawn training scenes, for --data street")
     add("--seed", type=int, help="of everything random; the same seed repeats a run")
     add("--workers", type=int, dest="num_workers", help="processes that load images")

@@ -139,8 +139,8 @@ def _inner_point(mask: np.ndarray, taken: Sequence[tuple[float, float]]) -> tupl
     padded = np.pad(mask.astype(np.uint8), 1)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
     distance[:, :40] = distance[:, -40:] = 0
+    width, height = NAME_SIZE
     for x, y in taken:
-        width, height = NAME_SIZE
         top, left = max(0, round(y - height)), max(0, round(x - width))
         distance[top : round(y + height), left : round(x + width)] = 0
     y, x = np.unravel_index(distance.argmax(), distance.shape)
