@@ -79,6 +79,11 @@ def mask_head_parameters(model: tv.FasterRCNN) -> list[nn.Parameter]:
     return [one for part in parts for one in part.parameters()]
 
 
+def backbone_parameters(model: tv.FasterRCNN) -> list[nn.Parameter]:
+    """List the parameters of the layers below the feature pyramid."""
+    return list(model.backbone.body.parameters())
+
+
 def freeze_batch_norm(module: nn.Module) -> None:
     """Replace every BatchNorm2d by one whose statistics, scale and shift no longer change.
 

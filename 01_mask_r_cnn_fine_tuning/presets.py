@@ -28,6 +28,7 @@ class Settings:
         batch_parts: parts of a batch that a CPU computes side by side; see `batch_gradients`.
         learning_rate: after the warm-up.
         mask_rate: factor of the learning rate for the mask head, with the optimiser Muon.
+        pretrained_rate: factor of the learning rate for a backbone that was trained before.
         warmup_fraction: share of all steps in which the learning rate rises.
         optimizer: one of `optimizers.OPTIMIZERS`.
         weight_decay: as the optimiser takes it.
@@ -51,6 +52,7 @@ class Settings:
     batch_parts: int = 2
     learning_rate: float = 7e-4
     mask_rate: float = 3.0
+    pretrained_rate: float = 0.3
     warmup_fraction: float = 0.1
     optimizer: str = "muon"
     weight_decay: float = 1e-4
@@ -59,7 +61,7 @@ class Settings:
     flip: float = 0.5
     photometric: float = 0.0
     seed: int = 0
-    num_scenes: int = 1350
+    num_scenes: int = 1450
     num_workers: int = 1
 
     def __post_init__(self) -> None:
@@ -76,6 +78,9 @@ class Settings:
         for name in ("learning_rate", "mask_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 < self.pretrained_rate <= 1:
+            allowed = "above 0 and up to 1 is allowed"
+            raise ValueError(f"pretrained_rate is {self.pretrained_rate}; {allowed}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for a checkpoint."""
@@ -94,6 +99,7 @@ PRESETS = {
         epochs=10,
         batch_size=2,
         learning_rate=0.005,
+        pretrained_rate=1.0,
         optimizer="sgd",
         weight_decay=5e-4,
         max_gradient_norm=10.0,

@@ -19,7 +19,7 @@ import optimizers
 from checkpoint import load_checkpoint, load_weights
 from engine import train_one_epoch
 from evaluation import evaluate, validation_loss
-from model import faster_rcnn, mask_head_parameters, mask_rcnn
+from model import backbone_parameters, faster_rcnn, mask_head_parameters, mask_rcnn
 from preset_settings import read_run
 from presets import Settings
 from resumable_run import RecordStep, ResumableRun
@@ -145,14 +145,16 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
     """Return the optimiser that the settings name; see `optimizers.make_optimizer`.
 
     Muon's own steps are for the mask head alone. With two images a step, boxes learn better gently.
+    A pretrained backbone gets a smaller learning rate: it knows something to be kept.
     """
     rate, name = settings.learning_rate, settings.optimizer
-    own = set(mask_head_parameters(model))
+    known = backbone_parameters(model) if settings.pretrained else []
+    apart = {*mask_head_parameters(model), *known}
+    others = [one for one in model.parameters() if one not in apart]
     return optimizers.make_optimizer(
         name,
         model,
-        [one for one in model.parameters() if one not in own],
+        [(known, rate * settings.pretrained_rate), (others, rate)],
         rate * settings.mask_rate if name == "muon" else rate,
-        rate,
         settings.weight_decay,
     )

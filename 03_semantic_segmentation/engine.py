@@ -34,6 +34,7 @@ def train_one_epoch(
     loss_weights: Mapping[str, float] | None = None,
     class_weights: Tensor | None = None,
     parts: int = 1,
+    spacing: int = 1,
     scaler: torch.amp.GradScaler | None = None,
     **loop: Any,
 ) -> dict[str, float]:
@@ -45,6 +46,7 @@ def train_one_epoch(
         batches: (images, targets) as `dataset.collate` makes them; images float in 0..1.
         loss_weights, class_weights: see `losses.segmentation_losses`; cross-entropy + Dice.
         parts: of a batch, computed side by side on a CPU; see `batch_gradients`.
+        spacing: of the labels, in pixels of the images; see `augmentation.SparseLabels`.
         scaler, loop: schedule, seeds, progress and more; see `training_loop.train_batches`.
 
     Raises:
@@ -61,7 +63,7 @@ def train_one_epoch(
         images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
         labels = targets["labels"].to(device, non_blocking=True).long()
         with torch.autocast("cuda", torch.float16, enabled=scaler is not None):
-            outputs = network(images)
+            outputs = network(images, spacing) if spacing > 1 else network(images)
         return _all_losses(outputs, labels, factors, class_weights)
 
     gradients = BatchGradients(model, losses, divide, parts, scaler)

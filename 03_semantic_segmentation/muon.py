@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 FACTORS = (3.4445, -4.7750, 2.0315)  # of the source's polynomial: steep at 0, near 1 at the end
 ITERATIONS = 5
+MOMENTUM = 0.95  # the source's
 SMALLEST_SIDE = 16  # a narrower matrix has too few directions to balance
 
 
@@ -31,8 +32,8 @@ class Muon(torch.optim.AdamW):
         lr: learning rate; the root mean square of a Muon step's entries. AdamW's first steps are
             as long, so one rate serves both.
         weight_decay: share of a weight, times the learning rate, that each step takes away.
-        momentum: share of a matrix's running mean that each step keeps; the source has 0.95.
-            Few steps of large batches want a shorter memory.
+        momentum: share of a matrix's running mean that each step keeps. Few steps of large
+            batches want a shorter memory than the source's.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Muon(torch.optim.AdamW):
         groups: Iterable[dict[str, Any]],
         lr: float,
         weight_decay: float = 1e-2,
-        momentum: float = 0.95,
+        momentum: float = MOMENTUM,
     ) -> None:
         own = {"muon": False, "momentum": momentum}
         super().__init__(

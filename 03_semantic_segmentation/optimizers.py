@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from muon import Muon, split_matrices
+from muon import MOMENTUM, Muon, split_matrices
 
 OPTIMIZERS = ("muon", "adamw", "sgd")
 
@@ -15,34 +15,36 @@ OPTIMIZERS = ("muon", "adamw", "sgd")
 def make_optimizer(
     name: str,
     model: nn.Module,
-    gentle: Iterable[nn.Parameter],
+    gentle: Iterable[tuple[Iterable[nn.Parameter], float]],
     rate: float,
-    gentle_rate: float,
     weight_decay: float,
-    momentum: float = 0.95,
+    momentum: float = MOMENTUM,
 ) -> torch.optim.Optimizer:
     """Return an optimiser over the trainable parameters of a model.
 
     Args:
         name: "muon"; "adamw"; or "sgd", with momentum 0.9.
         model: frozen parameters are left out.
-        gentle: those of its parameters that Muon leaves to AdamW.
-        rate, gentle_rate: learning rates of the other parameters, and of the gentle ones.
+        gentle: pairs of parameters, which Muon leaves to AdamW, and their learning rate.
+        rate: learning rate of all other parameters.
         weight_decay: as the optimiser takes it.
         momentum: of Muon.
 
     Raises:
         ValueError: another name.
     """
-    known = set(gentle)
+    apart = {one: its_rate for parameters, its_rate in gentle for one in parameters}
     trained = [one for one in model.parameters() if one.requires_grad]
-    new = [one for one in trained if one not in known]
-    old = {"params": [one for one in trained if one in known], "lr": gentle_rate}
+    plain = [one for one in trained if one not in apart]
+    careful = [
+        {"params": [one for one in trained if apart.get(one) == its_rate], "lr": its_rate}
+        for its_rate in dict.fromkeys(apart.values())
+    ]
     if name == "muon":
-        matrices, others = split_matrices(new)
-        groups = _filled({"params": matrices, "muon": True}, {"params": others}, old)
+        matrices, others = split_matrices(plain)
+        groups = _filled({"params": matrices, "muon": True}, {"params": others}, *careful)
         return Muon(groups, rate, weight_decay, momentum)
-    groups = _filled({"params": new}, old)
+    groups = _filled({"params": plain}, *careful)
     if name == "adamw":
         return torch.optim.AdamW(groups, rate, weight_decay=weight_decay, fused=True)
     if name == "sgd":

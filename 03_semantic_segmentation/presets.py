@@ -42,6 +42,7 @@ class Settings:
         max_gradient_norm: longer gradients are shortened to it; None leaves them.
         flip: probability of a left-right flip.
         photometric: probability of changed colours.
+        label_spacing: learn from one pixel in each block of so many by so many.
         seed: of everything random.
         num_scenes: drawn training scenes, for the data "street".
         num_workers: processes that load data.
@@ -64,14 +65,15 @@ class Settings:
     batch_size: int = 4
     batch_parts: int = 2
     learning_rate: float = 6e-3
-    pretrained_rate: float = 0.2
-    warmup_fraction: float = 0.2
+    pretrained_rate: float = 0.05
+    warmup_fraction: float = 0.1
     optimizer: str = "muon"
     weight_decay: float = 1e-2
     muon_momentum: float = 0.8
     max_gradient_norm: float | None = 5.0
     flip: float = 0.5
     photometric: float = 0.0
+    label_spacing: int = 2
     seed: int = 0
     num_scenes: int = 960
     num_workers: int = 1
@@ -92,7 +94,7 @@ class Settings:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {shown}")
 
     def _check_ranges(self) -> None:
-        for name in ("epochs", "batch_size", "batch_parts", "num_scenes"):
+        for name in ("epochs", "batch_size", "batch_parts", "num_scenes", "label_spacing"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is allowed")
         for name in SIZES:
@@ -132,6 +134,7 @@ PRESETS = {
         weight_decay=1e-4,
         max_gradient_norm=None,
         photometric=0.5,
+        label_spacing=1,
         num_workers=4,
     ),
 }

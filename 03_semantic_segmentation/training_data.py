@@ -51,6 +51,7 @@ def load_training_data(
         photometric=settings.photometric,
         scale=settings.scale,
         crop_size=settings.crop_size,
+        label_spacing=settings.label_spacing,
     )
     plain = evaluation_transforms()
     if settings.data == "street":

@@ -122,6 +122,7 @@ class TrainingRun(ResumableRun):
             loss_weights=self.settings.loss_weights,
             class_weights=self.class_weights,
             parts=self.settings.batch_parts,
+            spacing=self.settings.label_spacing,
             epoch=self.epoch,
             first_step=self.step,
             seed=self.settings.seed,
@@ -154,13 +155,13 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
 
     Pretrained layers get a smaller learning rate: they know something to be kept.
     """
-    gentle = pretrained_parameters(model) if settings.pretrained else []
+    rate = settings.learning_rate
+    known = pretrained_parameters(model) if settings.pretrained else []
     return optimizers.make_optimizer(
         settings.optimizer,
         model,
-        gentle,
-        settings.learning_rate,
-        settings.learning_rate * settings.pretrained_rate,
+        [(known, rate * settings.pretrained_rate)],
+        rate,
         settings.weight_decay,
         settings.muon_momentum,
     )

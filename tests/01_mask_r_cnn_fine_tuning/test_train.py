@@ -108,6 +108,7 @@ def test_foreign_checkpoint_is_refused(tmp_path):
         ({"batch_size": 0}, "batch_size is 0; at least 1"),
         ({"num_scenes": -1}, "num_scenes is -1; at least 1"),
         ({"learning_rate": 0.0}, r"learning_rate is 0.0; it must be above 0"),
+        ({"pretrained_rate": 1.5}, r"pretrained_rate is 1.5; above 0 and up to 1 is allowed"),
     ],
 )
 def test_bad_settings(change, message):
@@ -123,6 +124,27 @@ def test_presets(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_preset() == "laptop"
     assert make_settings() == PRESETS["laptop"]
+
+
+@pytest.mark.parametrize("task", ["masks", "boxes"])
+def test_learning_rate_of_each_part(task):
+    settings = make_settings(
+        "laptop", task=task, learning_rate=1.0, mask_rate=4.0, pretrained_rate=0.25
+    )
+    model = build_model(settings, 2)
+    groups = make_optimizer(model, settings).param_groups
+    rates = {one: group["lr"] for group in groups for one in group["params"]}
+    body = {one for one in model.backbone.body.parameters() if one.requires_grad}
+    heads = model.roi_heads
+    masks = {*heads.mask_head.parameters()} if task == "masks" else set()
+    assert {rates[one] for one in body} == {0.25}
+    assert {rates[one] for one in masks} == ({4.0} if masks else set())
+    assert {rates[one] for one in model.backbone.fpn.parameters()} == {1.0}
+    assert {rates[one] for one in heads.box_head.parameters()} == {1.0}
+    assert set(rates) == {one for one in model.parameters() if one.requires_grad}
+    fresh = replace(settings, pretrained=False)
+    groups = make_optimizer(build_model(fresh, 2), fresh).param_groups
+    assert min(group["lr"] for group in groups) == 1.0
 
 
 def test_unknown_optimizer():

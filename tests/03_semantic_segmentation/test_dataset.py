@@ -330,6 +330,28 @@ def test_photometric_changes_leave_the_labels():
     assert not torch.allclose(image, evaluation_transforms()(*ramp())[0])
 
 
+@pytest.mark.parametrize("size", [(20, 30), (7, 5), (1, 1)])
+def test_sparse_labels_are_one_place_of_every_block(size):
+    """Against slices; the last, smaller blocks of odd sides keep their last pixel."""
+    change = training_transforms(flip=0, label_spacing=2)
+    numbers = torch.arange(size[0] * size[1], dtype=torch.uint8).reshape(size)
+    padded = torch.nn.functional.pad(numbers[None].float(), (0, 1, 0, 1), mode="replicate")[0]
+    expected = {
+        (top, left): padded[top::2, left::2][: -(-size[0] // 2), : -(-size[1] // 2)]
+        for top in (0, 1)
+        for left in (0, 1)
+    }
+    found = set()
+    for seed in range(40):
+        torch.manual_seed(seed)
+        target = {"labels": tv_tensors.Mask(numbers), "image_id": 0}
+        image, target = change(tv_tensors.Image(numbers.repeat(3, 1, 1)), target)
+        assert image.shape == (3, *size)
+        assert isinstance(target["labels"], tv_tensors.Mask)
+        found |= {at for at, one in expected.items() if torch.equal(one.byte(), target["labels"])}
+    assert found == set(expected)
+
+
 def test_collate_stacks_and_refuses_mixed_sizes():
     plain = evaluation_transforms()
     images, targets = collate([plain(*ramp()), plain(*ramp())])

@@ -85,7 +85,7 @@ def test_saved_and_loaded_it_goes_on_as_before(tmp_path):
     def made() -> tuple[nn.Module, Muon]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 2))
-        return model, make_optimizer("muon", model, [], 0.01, 0.01, 0.01)
+        return model, make_optimizer("muon", model, [], 0.01, 0.01)
 
     def step(model: nn.Module, optimizer: Muon, seed: int) -> None:
         torch.manual_seed(seed)
@@ -143,7 +143,7 @@ def test_matrices_are_told_from_vectors_narrow_layers_and_depthwise_kernels():
 def test_pretrained_parameters_have_a_rate_of_their_own(name, groups):
     model = nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 20), nn.Linear(20, 20))
     model[0].requires_grad_(False)
-    optimizer = make_optimizer(name, model, model[1].parameters(), 0.5, 0.25, 0.0)
+    optimizer = make_optimizer(name, model, [(model[1].parameters(), 0.25)], 0.5, 0.0)
     assert len(optimizer.param_groups) == groups
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert rates == {

@@ -256,6 +256,7 @@ def test_foreign_checkpoint_is_refused(tmp_path):
         ({"crop_size": (0, 5)}, r"crop_size is \(0, 5\); sides of 1 pixel or more"),
         ({"window": (5, -1)}, r"window is \(5, -1\); sides of 1 pixel"),
         ({"scale": (2.0, 1.0)}, r"scale is \(2.0, 1.0\); 0 < smallest <= largest"),
+        ({"label_spacing": 0}, "label_spacing is 0; at least 1 is allowed"),
         ({"pretrained_rate": 0.0}, "pretrained_rate is 0.0; above 0 and up to 1"),
         ({"loss_weights": {"l2": 1.0}}, "the loss 'l2' is unknown"),
     ],
@@ -393,7 +394,7 @@ def by_hand(settings: Settings, data: TrainingData) -> tuple[list[float], nn.Mod
         optimizer.zero_grad()
         losses.append(0.0)
         for images, targets in halves:
-            logits = model(images)["out"]
+            logits = model(images, settings.label_spacing)["out"]
             loss = sum(
                 segmentation_losses(logits, targets["labels"], settings.loss_weights).values()
             )
