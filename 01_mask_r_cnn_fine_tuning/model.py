@@ -26,6 +26,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from efficientnet_lite import IMAGE_MEAN, IMAGE_STD, LiteBackbone, PretrainedWeightsError
@@ -40,6 +41,7 @@ BOX_UNITS = 256
 MASK_CHANNELS = (64, 64)
 ANCHOR_SIZES = ((24.0,), (56.0,), (128.0,))  # on strides 8, 16, 32: pixels, square root of area
 ANCHOR_RATIOS = (0.5, 1.0, 2.5)  # height / width; standing people are about 2.5
+TRAINING_SIDE, MASK_SIDE, LONGEST_SIDE = 240, 264, 352  # pixels that the detector sees
 CANONICAL_SCALE = 448  # below 112 pixels an object is read from stride 4: outlines need it
 
 
@@ -186,6 +188,18 @@ class CoarseProposals(RegionProposalNetwork):
         return super().forward(images, OrderedDict(levels), targets)
 
 
+class SmallerInTraining(GeneralizedRCNNTransform):
+    """Scale a picture's shorter side to the first of `min_size` in training, then to the last.
+
+    On a picture a tenth larger a mask has more pixels to follow an outline with. Training on such
+    pictures would leave time for fewer of them.
+    """
+
+    def torch_choice(self, k: list[int]) -> int:
+        """Choose the training size of `k`, as torchvision's class would at random."""
+        return k[0]
+
+
 def on_lite_backbone(
     body: LiteBackbone, num_classes: int, masks: bool, **options: Any
 ) -> tv.FasterRCNN:
@@ -193,8 +207,8 @@ def on_lite_backbone(
     anchors = AnchorGenerator(ANCHOR_SIZES, (ANCHOR_RATIOS,) * len(ANCHOR_SIZES))
     roi_align = MultiScaleRoIAlign(body.names, 7, 2, canonical_scale=CANONICAL_SCALE)
     settings: dict[str, Any] = {
-        "min_size": 240,
-        "max_size": 320,
+        "min_size": (TRAINING_SIDE, MASK_SIDE) if masks else TRAINING_SIDE,
+        "max_size": LONGEST_SIDE,
         "size_divisible": 16,
         "image_mean": IMAGE_MEAN,
         "image_std": IMAGE_STD,
@@ -220,6 +234,7 @@ def on_lite_backbone(
     detector = tv.MaskRCNN if masks else tv.FasterRCNN
     model = detector(body, **(settings | options))
     model.rpn.__class__ = CoarseProposals
+    model.transform.__class__ = SmallerInTraining
     return _start_undecided(model)
 
 
