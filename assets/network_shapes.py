@@ -48,14 +48,19 @@ def _shapes(output: Any) -> Any:
 
 @cache
 def mask_rcnn() -> dict[str, Any]:
-    """Shapes of lesson 01's laptop model on one street scene, with random weights.
+    """Shapes of lesson 01's laptop model on one street scene of its own size, random weights.
 
     The number of proposals depends on the weights; "most_proposals" is the model's own limit.
     """
     torch.manual_seed(0)
     with MASK_RCNN:
         model = MASK_RCNN.load("model").mask_rcnn(
-            "efficientnet_lite0", 2, pretrained=False, box_score_thresh=0.0
+            "efficientnet_lite0",
+            2,
+            pretrained=False,
+            box_score_thresh=0.0,
+            min_size=240,
+            max_size=320,
         )
         layers = ("backbone.body", "backbone", "rpn.head", "roi_heads.box_roi_pool")
         heads = ("box_head", "box_predictor", "mask_roi_pool", "mask_head", "mask_predictor")
