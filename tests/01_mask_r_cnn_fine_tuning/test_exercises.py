@@ -97,6 +97,7 @@ def test_flipped_boxes_are_those_of_the_flipped_masks() -> None:
 
 def test_anchors_are_counted_as_the_detector_makes_them() -> None:
     model, seen = small_detector(), []
+    model.transform.min_size = (HEIGHT,)  # the picture's own size, as in training
     hook = model.rpn.anchor_generator.register_forward_hook(lambda *call: seen.append(call[2]))
     with torch.no_grad():
         model([torch.zeros(3, HEIGHT, WIDTH)])
