@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from optimizers import OPTIMIZERS
-from preset_settings import change_preset, choose_preset
+from preset_settings import change_preset, check_choices, check_numbers, choose_preset
 
 TASKS = ("masks", "boxes")
 
@@ -65,22 +65,15 @@ class Settings:
     num_workers: int = 1
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise ValueError(f"task is {self.task!r}; allowed are {', '.join(TASKS)}")
-        if self.optimizer not in OPTIMIZERS:
-            allowed = ", ".join(OPTIMIZERS)
-            raise ValueError(f"optimizer is {self.optimizer!r}; allowed are {allowed}")
+        check_choices(self, {"task": TASKS, "optimizer": OPTIMIZERS})
         if self.image_size is not None:  # a checkpoint gives a list
             object.__setattr__(self, "image_size", tuple(self.image_size))
-        for name in ("epochs", "batch_size", "batch_parts", "num_scenes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is allowed")
-        for name in ("learning_rate", "mask_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if not 0 < self.pretrained_rate <= 1:
-            allowed = "above 0 and up to 1 is allowed"
-            raise ValueError(f"pretrained_rate is {self.pretrained_rate}; {allowed}")
+        check_numbers(
+            self,
+            whole=("epochs", "batch_size", "batch_parts", "num_scenes"),
+            positive=("learning_rate", "mask_rate"),
+            shares=("pretrained_rate",),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for a checkpoint."""

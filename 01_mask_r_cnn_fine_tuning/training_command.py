@@ -33,7 +33,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--optimizer",
         choices=OPTIMIZERS,
-        help="Muon for layers that start anew, or SGD with momentum",
+        help="Muon for layers that start anew, AdamW for all, or SGD with momentum",
     )
     add("--num-scenes", type=int, help="drawn training scenes, for --data street")
     add("--seed", type=int, help="of everything random; the same seed repeats a run")

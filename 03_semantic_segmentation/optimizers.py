@@ -33,13 +33,12 @@ def make_optimizer(
     Raises:
         ValueError: another name.
     """
-    apart = {one: its_rate for parameters, its_rate in gentle for one in parameters}
-    trained = [one for one in model.parameters() if one.requires_grad]
-    plain = [one for one in trained if one not in apart]
     careful = [
-        {"params": [one for one in trained if apart.get(one) == its_rate], "lr": its_rate}
-        for its_rate in dict.fromkeys(apart.values())
+        {"params": [one for one in parameters if one.requires_grad], "lr": its_rate}
+        for parameters, its_rate in gentle
     ]
+    apart = {one for group in careful for one in group["params"]}
+    plain = [one for one in model.parameters() if one.requires_grad and one not in apart]
     if name == "muon":
         matrices, others = split_matrices(plain)
         groups = _filled({"params": matrices, "muon": True}, {"params": others}, *careful)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,39 @@ def change_preset(presets: Mapping[str, S], preset: str, changes: Mapping[str, A
     if preset not in presets:
         raise ValueError(f"preset is {preset!r}; allowed are {', '.join(presets)}")
     return dataclasses.replace(presets[preset], **changes)
+
+
+def check_choices(settings: Any, choices: Mapping[str, Iterable[str]]) -> None:
+    """Raise a ValueError unless each named setting is one of its choices."""
+    for name, allowed in choices.items():
+        value = getattr(settings, name)
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+
+
+def check_numbers(
+    settings: Any,
+    whole: Iterable[str] = (),
+    positive: Iterable[str] = (),
+    shares: Iterable[str] = (),
+) -> None:
+    """Raise a ValueError unless the named settings lie in their ranges.
+
+    Args:
+        settings: an object with the settings as attributes.
+        whole: names of those that are at least 1.
+        positive: names of those above 0.
+        shares: names of those above 0 and up to 1.
+    """
+    ranges = [(name, getattr(settings, name) >= 1, "at least 1 is allowed") for name in whole]
+    ranges += [(name, getattr(settings, name) > 0, "it must be above 0") for name in positive]
+    ranges += [
+        (name, 0 < getattr(settings, name) <= 1, "above 0 and up to 1 is allowed")
+        for name in shares
+    ]
+    for name, inside, allowed in ranges:
+        if not inside:
+            raise ValueError(f"{name} is {getattr(settings, name)}; {allowed}")
 
 
 def read_run(path: str | Path, settings_class: type[S]) -> tuple[dict, tuple[str, ...], S]:

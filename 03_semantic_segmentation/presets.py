@@ -8,7 +8,7 @@ from typing import Any
 from losses import check_loss_weights
 from models import MODELS
 from optimizers import OPTIMIZERS
-from preset_settings import change_preset, choose_preset
+from preset_settings import change_preset, check_choices, check_numbers, choose_preset
 
 UNKNOWN_LABELS = ("error", "ignore")
 SIZES = ("crop_size", "window")
@@ -82,31 +82,25 @@ class Settings:
         for name in ("crop_size", "scale", "window"):
             if getattr(self, name) is not None:  # a checkpoint gives a list
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        self._check_choices()
-        self._check_ranges()
+        check_choices(
+            self, {"model": MODELS, "optimizer": OPTIMIZERS, "unknown_labels": UNKNOWN_LABELS}
+        )
+        check_numbers(
+            self,
+            whole=("epochs", "batch_size", "batch_parts", "num_scenes", "label_spacing"),
+            positive=("learning_rate",),
+            shares=("pretrained_rate",),
+        )
+        self._check_sizes()
         check_loss_weights(self.loss_weights)
 
-    def _check_choices(self) -> None:
-        choices = {"model": MODELS, "optimizer": OPTIMIZERS, "unknown_labels": UNKNOWN_LABELS}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                shown = ", ".join(allowed)
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {shown}")
-
-    def _check_ranges(self) -> None:
-        for name in ("epochs", "batch_size", "batch_parts", "num_scenes", "label_spacing"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is allowed")
+    def _check_sizes(self) -> None:
         for name in SIZES:
-            if getattr(self, name) is not None and min(getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; sides of 1 pixel or more are")
+            size = getattr(self, name)
+            if size is not None and min(size) < 1:
+                raise ValueError(f"{name} is {size}; sides of 1 pixel or more are allowed")
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale is {self.scale}; 0 < smallest <= largest is allowed")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
-        if not 0 < self.pretrained_rate <= 1:
-            allowed = "above 0 and up to 1 is allowed"
-            raise ValueError(f"pretrained_rate is {self.pretrained_rate}; {allowed}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for a checkpoint."""

@@ -122,18 +122,20 @@ def test_mask_loss_starts_at_that_of_a_coin(tiny_detector, batch):
 
 def test_masks_are_learned_from_smaller_pictures_than_they_are_drawn_on():
     image = torch.rand(3, 240, 320)
-    target = {"boxes": torch.tensor([[40.0, 30, 80, 120]])}
+    boxes = {"boxes": torch.tensor([[40.0, 30, 80, 120]])}
+    truth = {
+        "masks": {**boxes, "masks": torch.zeros(1, 240, 320, dtype=torch.uint8)},
+        "boxes": boxes,
+    }
     sizes = {"masks": ((240, 320), (264, 352)), "boxes": ((240, 320), (240, 320))}
     for task, builder in (("masks", models.mask_rcnn), ("boxes", models.faster_rcnn)):
         transform = builder("efficientnet_lite0", 2, pretrained=False).transform
         found = []
         for training in (True, False):
-            if task == "masks":
-                target["masks"] = torch.zeros(1, 240, 320, dtype=torch.uint8)
-            seen, targets = transform.train(training)([image], [target])
+            seen, targets = transform.train(training)([image], [truth[task]])
             found.append(seen.image_sizes[0])
             torch.testing.assert_close(
-                targets[0]["boxes"], target["boxes"] * (seen.image_sizes[0][0] / 240)
+                targets[0]["boxes"], boxes["boxes"] * (seen.image_sizes[0][0] / 240)
             )
         assert tuple(found) == sizes[task]
 
