@@ -30,6 +30,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from efficientnet_lite import IMAGE_MEAN, IMAGE_STD, LiteBackbone, PretrainedWeightsError
+from refined_boxes import RefinedBoxes
 
 BACKBONES = ("resnet50", "mobilenet_v3", "efficientnet_lite0")
 MASK_HIDDEN = (
@@ -234,6 +235,7 @@ def on_lite_backbone(
     detector = tv.MaskRCNN if masks else tv.FasterRCNN
     model = detector(body, **(settings | options))
     model.rpn.__class__ = CoarseProposals
+    model.roi_heads.__class__ = RefinedBoxes
     model.transform.__class__ = SmallerInTraining
     return _start_undecided(model)
 

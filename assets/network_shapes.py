@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 def watch(model: nn.Module, layers: Sequence[str], *inputs: Any) -> dict[str, Any]:
-    """Run a model and return, for each named layer, the shapes of what it put out.
+    """Run a model and return, for each named layer, the shapes of what it put out first.
 
     Args:
         model: in evaluation mode.
@@ -28,7 +28,10 @@ def watch(model: nn.Module, layers: Sequence[str], *inputs: Any) -> dict[str, An
     modules, seen = dict(model.named_modules()), {}
 
     def note(name: str) -> Any:
-        return lambda _module, _inputs, output: seen.__setitem__(name, _shapes(output))
+        def write_down(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            seen.setdefault(name, _shapes(output))
+
+        return write_down
 
     handles = [modules[name].register_forward_hook(note(name)) for name in layers]
     with torch.inference_mode():
@@ -54,13 +57,13 @@ def mask_rcnn() -> dict[str, Any]:
     """
     torch.manual_seed(0)
     with MASK_RCNN:
-        model = MASK_RCNN.load("model").mask_rcnn(
+        lesson = MASK_RCNN.load("model")
+        model = lesson.mask_rcnn(
             "efficientnet_lite0",
             2,
             pretrained=False,
             box_score_thresh=0.0,
-            min_size=240,
-            max_size=320,
+            min_size=lesson.TRAINING_SIDE,
         )
         layers = ("backbone.body", "backbone", "rpn.head", "roi_heads.box_roi_pool")
         heads = ("box_head", "box_predictor", "mask_roi_pool", "mask_head", "mask_predictor")
