@@ -1,4 +1,4 @@
-# The commands of this collection. They need Python >= 3.10 with venv, git and make, nothing else.
+# The commands of this collection. They need Python >= 3.11 with venv, git and make, nothing else.
 #   make run PYTHON=python3.12            another interpreter
 #   make run LESSONS=02_yolo_v3_darknet   one lesson only
 PYTHON ?= python3
@@ -25,11 +25,13 @@ FOR_SITE := $(SITE_VENV)/.installed
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test site lab notebooks figures lint format clean
+.PHONY: help run smoke test test-full site lab notebooks figures lint format clean
 
 help:
 	@echo "make run        execute every lesson; results and HTML pages go to build/"
-	@echo "make test       check the code with ruff, build the site, then run all tests"
+	@echo "make smoke      execute all cells of every lesson in the smallest sizes, some minutes"
+	@echo "make test       check the code with ruff, build the site, then run the tests"
+	@echo "make test-full  the same with the long tests: full lessons, many cases, killed trainings"
 	@echo "make site       build the course as a website in build/site, ready to read or publish"
 	@echo "make lab        open the lessons in JupyterLab"
 	@echo "make notebooks  execute the committed notebooks in place, with the laptop preset"
@@ -45,8 +47,14 @@ help:
 run: $(FOR_LESSONS)
 	$(BIN)/python tools/run_lessons.py $(LESSONS)
 
+smoke: $(FOR_LESSONS)
+	$(BIN)/python tools/run_lessons.py --smoke $(LESSONS)
+
 test: lint site
-	$(BIN)/python -m pytest
+	$(BIN)/python tools/test.py $(LESSONS)
+
+test-full: lint site
+	$(BIN)/python tools/test.py --full $(LESSONS)
 
 site: $(FOR_SITE)
 	$(SITE_VENV)/$(PROGRAMS)/python book/build.py
@@ -76,8 +84,8 @@ clean:
 
 # An environment that already works is kept; one without a working pip is made again.
 $(MADE) $(SITE_MADE): %/.made:
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || { \
-	  echo "These lessons need Python 3.10 or newer; '$(PYTHON)' is older or missing." \
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
+	  echo "These lessons need Python 3.11 or newer; '$(PYTHON)' is older or missing." \
 	    "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c "import venv, ensurepip" 2>/dev/null || { \
 	  echo "'$(PYTHON)' comes without the module venv." \

@@ -10,17 +10,18 @@ from typing import Any, TypeVar
 import torch
 
 from checkpoint import CheckpointError, load_checkpoint
+from smoke import SMOKE, SMOKE_SETTINGS
 
 S = TypeVar("S")
 
 
 def choose_preset() -> str:
-    """Return "full" on a machine with a CUDA GPU, and "laptop" elsewhere."""
-    return "full" if torch.cuda.is_available() else "laptop"
+    """Return "full" on a machine with a CUDA GPU, and "laptop" elsewhere and for a smoke run."""
+    return "full" if torch.cuda.is_available() and not SMOKE else "laptop"
 
 
 def change_preset(presets: Mapping[str, S], preset: str, changes: Mapping[str, Any]) -> S:
-    """Return the settings of one of the presets, with changes.
+    """Return the settings of one of the presets, with changes; `smoke.py` has the last word.
 
     Raises:
         ValueError: unknown preset, or a value out of range.
@@ -28,7 +29,7 @@ def change_preset(presets: Mapping[str, S], preset: str, changes: Mapping[str, A
     """
     if preset not in presets:
         raise ValueError(f"preset is {preset!r}; allowed are {', '.join(presets)}")
-    return dataclasses.replace(presets[preset], **changes)
+    return dataclasses.replace(presets[preset], **{**changes, **SMOKE_SETTINGS})
 
 
 def check_choices(settings: Any, choices: Mapping[str, Iterable[str]]) -> None:

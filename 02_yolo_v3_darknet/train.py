@@ -31,7 +31,7 @@ from start_weights import BASES
 from training_figures import write_figures
 from yolo_engine import PRECISIONS
 from yolo_run import YoloRun
-from yolo_settings import ANCHORS, BOX_LOSSES, YoloSettings
+from yolo_settings import ANCHORS, BOX_LOSSES, YoloSettings, make_settings
 
 EPILOG = """examples:
   python train.py --out runs/street                         drawn street scenes, five classes
@@ -100,7 +100,7 @@ def settings_from(options: argparse.Namespace) -> YoloSettings:
     Raises:
         ValueError: a value that is not allowed.
     """
-    return YoloSettings(**given_settings(options, YoloSettings))
+    return make_settings(**given_settings(options, YoloSettings))
 
 
 def load_data(settings: YoloSettings) -> Any:

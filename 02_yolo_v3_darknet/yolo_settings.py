@@ -8,6 +8,7 @@ from typing import Any
 
 from box_augmentation import Augmentation
 from input_size import InputSize, check_size, height_width
+from smoke import SMOKE_SETTINGS
 from yolo_engine import PRECISIONS
 
 STRIDE = 32  # of the YOLOv3 family: input sides are multiples of it
@@ -153,3 +154,13 @@ class YoloSettings:
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
         return dataclasses.asdict(self)
+
+
+def make_settings(**changes: Any) -> YoloSettings:
+    """Return the default settings with changes; `smoke.py` has the last word.
+
+    Raises:
+        ValueError: a value that is not allowed.
+        TypeError: a change that is no setting.
+    """
+    return YoloSettings(**{**changes, **SMOKE_SETTINGS})

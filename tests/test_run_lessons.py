@@ -194,6 +194,9 @@ def test_finding_and_choosing(lesson: Path, monkeypatch: pytest.MonkeyPatch) -> 
     [
         (["99_nowhere"], "99_nowhere: neither a notebook nor a lesson's folder"),
         (["--timeout", "0"], "--timeout 0: must be more than 0 seconds"),
+        (["--threads", "0"], "--threads 0: must be 1 or more"),
+        (["--cpu", "fast"], "invalid choice: 'fast'"),
+        (["--smoke", "--in-place"], "what a smoke run shows is no lesson"),
     ],
 )
 def test_usage(arguments: list[str], message: str, repository: Path) -> None:
@@ -201,3 +204,46 @@ def test_usage(arguments: list[str], message: str, repository: Path) -> None:
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+SHOW_SURROUNDINGS = """
+import os, pathlib
+pathlib.Path("runs").mkdir(exist_ok=True)
+pathlib.Path("runs/best.pt").write_text("two steps")
+names = ("LESSON_SMOKE", "ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS")
+print(pathlib.Path.cwd().name, *(os.environ.get(name) for name in names))
+"""
+
+
+def test_smoke_run_in_a_copy(lesson: Path, tmp_path: Path) -> None:
+    notebook = write_notebook(lesson / "lesson.ipynb", SHOW_SURROUNDINGS)
+    before = notebook.read_bytes()
+    options = ["--smoke", "--cpu", "avx2", "--threads", "1", "--output", str(tmp_path / "out")]
+    assert main([str(notebook), *options]) == 0
+    executed = tmp_path / "out" / "smoke" / "07_lesson" / "lesson.ipynb"
+    assert "07_lesson 1 avx2 1" in outputs(executed)
+    assert notebook.read_bytes() == before
+    assert not (lesson / "runs").exists()
+
+
+def test_missed_bound_is_a_line_and_exit_code_1(
+    lesson: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = "import pathlib; pathlib.Path('metrics.json').write_text('{\"mean_iou\": 0.5}')"
+    notebook = write_notebook(lesson / "lesson.ipynb", source)
+    table = tmp_path / "bounds.toml"
+    monkeypatch.setattr(run_lessons, "BOUNDS", table)
+    for bound, code, verdict in ((0.4, 0, "ok"), (0.6, 1, "BELOW ITS BOUNDS")):
+        table.write_text(
+            '[[bound]]\nnotebook = "07_lesson/lesson.ipynb"\nmetrics = "metrics.json"\n'
+            f"at_least = {{ mean_iou = {bound} }}\n"
+        )
+        assert main([str(notebook), "--output", str(tmp_path / "out")]) == code
+        printed = capsys.readouterr()
+        assert printed.out.strip().endswith(f"| {verdict}")
+        line = f"07_lesson/lesson.ipynb: mean_iou 0.500, bound {bound:.3f}"
+        assert (f"MISSED {line}" in printed.err) == (code == 1)
+        assert (f"reached {line}" in printed.out) == (code == 0)

@@ -2,15 +2,20 @@
 
 Each notebook runs in a fresh kernel of this very interpreter, inside its lesson's folder. The
 executed notebook and an HTML page of it are left under `build/<lesson>/`. A failing notebook does
-not stop the others. Blank exercises run too: their checks say "not yet" instead of failing.
+not stop the others. Blank exercises run too: their checks say "not yet" instead of failing. The
+accuracies that a notebook has left in its metrics.json are then compared with `bounds.toml`.
+
+    python tools/run_lessons.py                            all lessons, in full
+    python tools/run_lessons.py 03_semantic_segmentation   one lesson
+    python tools/run_lessons.py --smoke                    all cells, a dozen pictures, two steps
+    python tools/run_lessons.py --smoke --cpu avx2 --threads 1    as on another machine
 """
 
 import argparse
 import contextlib
-import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
@@ -24,12 +29,15 @@ from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 
 from atomic import replacing
+from bounds import Bound, BoundsError, check_bounds, read_bounds
 from freshness import source_sha256
+from kernel_environment import CPUS, copies_of_lessons, kernel_environment
 from notebook_progress import Progress
 from small_figures import shrink_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 PATTERN = "[0-9][0-9]_*/*.ipynb"
+BOUNDS = ROOT / "tools" / "bounds.toml"
 FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
 
 
@@ -43,17 +51,23 @@ class OwnKernel(KernelSpecManager):
 
 @dataclass
 class Result:
-    """What came of one notebook: its path, seconds, and the failure (empty when all is well)."""
+    """What came of one notebook: its path, seconds, the failure (empty when all is well), notes.
+
+    `missed` has a line for each bound that its accuracies do not reach.
+    """
 
     notebook: Path
     seconds: float
     failure: str = ""
     note: str = ""
+    missed: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
         """The last column of the table."""
-        return "FAILED" if self.failure else f"ok{self.note}"
+        if self.failure:
+            return "FAILED"
+        return f"{'BELOW ITS BOUNDS' if self.missed else 'ok'}{self.note}"
 
 
 def find_notebooks(root: Path) -> list[Path]:
@@ -69,6 +83,8 @@ def choose_notebooks(choices: list[Path]) -> list[Path]:
     """
     chosen: list[Path] = []
     for choice in choices:
+        if not choice.exists() and (ROOT / choice).exists():
+            choice = ROOT / choice  # a lesson's name, from whatever folder the command is given
         if choice.is_file() and choice.suffix == ".ipynb":
             chosen.append(choice)
             continue
@@ -80,7 +96,13 @@ def choose_notebooks(choices: list[Path]) -> list[Path]:
     return [path.resolve() for path in dict.fromkeys(chosen)]
 
 
-def execute(notebook: NotebookNode, folder: Path, timeout: float, progress: Progress) -> None:
+def execute(
+    notebook: NotebookNode,
+    folder: Path,
+    timeout: float,
+    progress: Progress,
+    environment: dict[str, str],
+) -> None:
     """Execute all cells of `notebook`, in place, with `folder` as the working directory.
 
     Args:
@@ -88,6 +110,7 @@ def execute(notebook: NotebookNode, folder: Path, timeout: float, progress: Prog
         folder: the lesson's folder.
         timeout: the longest time of one cell, in seconds.
         progress: is told of each cell.
+        environment: the variables of the kernel.
 
     Raises:
         CellExecutionError: if a cell raises; CellTimeoutError: if it takes too long;
@@ -109,20 +132,11 @@ def execute(notebook: NotebookNode, folder: Path, timeout: float, progress: Prog
     )
     client.owns_km = True  # a given manager would be left running
     try:
-        client.execute(env=kernel_environment())
+        client.execute(env=environment)
     finally:
         reduce_metadata(notebook)
         shrink_figures(notebook)
     notebook.metadata["lesson"] = {"source_sha256": source_sha256(notebook, folder)}
-
-
-def kernel_environment() -> dict[str, str]:
-    """Return this process's environment, but with the notebook's own way to draw figures.
-
-    Sliders would be empty boxes in a stored notebook: STILL_PICTURES asks for pictures instead.
-    """
-    kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    return kept | {"STILL_PICTURES": "1"}
 
 
 def reduce_metadata(notebook: NotebookNode) -> None:
@@ -166,28 +180,42 @@ def cells_with_stderr(notebook: NotebookNode) -> list[int]:
     ]
 
 
-def run_notebook(path: Path, output: Path, timeout: float, in_place: bool) -> Result:
-    """Execute one notebook, write it and its HTML page to `output`, and return what came of it."""
-    started = time.perf_counter()
-    failure = ""
-    label = f"{path.parent.name}/{path.name}"
+def run_notebook(path: Path, folder: Path, options: argparse.Namespace) -> Result:
+    """Execute one notebook, write it (and a page of it) to the output, and return what came of it.
+
+    Args:
+        path: the notebook.
+        folder: where it is executed, the lesson's folder or a copy of it.
+        options: the command's; see `parse_arguments`.
+    """
+    started, label, failure = time.time(), f"{path.parent.name}/{path.name}", ""
     try:
         notebook = nbformat.read(path, as_version=4)
     except ValueError as error:
         return Result(path, 0.0, f"{label}: not a notebook: {error}")
+    environment = kernel_environment(options.cpu, options.threads, options.smoke)
     with Progress(label, total=len(notebook.cells)) as progress:
         try:
-            execute(notebook, path.parent, timeout, progress)
+            execute(notebook, folder, options.timeout, progress, environment)
         except FAILURES as error:
             failure = f"{label}, cell {progress.index}: {strip_ansi(str(error)).strip()}"
-    folder = output / path.parent.name
-    write_text(folder / path.name, notebook_text(notebook))
-    write_text(folder / f"{path.stem}.html", html_text(notebook, path))
-    if in_place and not failure:
+    output = options.output / ("smoke" if options.smoke else "") / path.parent.name
+    write_text(output / path.name, notebook_text(notebook))
+    if not options.smoke:
+        write_text(output / f"{path.stem}.html", html_text(notebook, path))
+    if options.in_place and not failure:
         write_text(path, notebook_text(notebook))
     noisy = cells_with_stderr(notebook)
     note = f", stderr in cell {', '.join(map(str, noisy))}" if noisy else ""
-    return Result(path, time.perf_counter() - started, failure, note)
+    missed = [] if failure or options.smoke else compare(options.bounds, path, started)
+    return Result(path, time.time() - started, failure, note, missed)
+
+
+def compare(bounds: list[Bound], notebook: Path, started: float) -> list[str]:
+    """Print the values that reach their bounds, and return a line for each that does not."""
+    outcome = check_bounds(bounds, notebook, started)
+    print("\n".join(f"reached {line}" for line in outcome.reached), flush=True)
+    return [f"MISSED {line}" for line in outcome.missed]
 
 
 def table(results: list[Result]) -> str:
@@ -201,52 +229,80 @@ def table(results: list[Result]) -> str:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    """Read the command line; `notebooks` becomes the list of chosen notebooks."""
+    """Read the command line.
+
+    Returns:
+        The options; `notebooks` becomes the list of chosen notebooks, and `bounds` the table.
+    """
     parser = argparse.ArgumentParser(
-        description="Execute the lessons' notebooks and leave them, with HTML pages, in a folder.",
-        epilog="Exit code: 0 all ran, 1 at least one failed, 2 wrong usage.",
+        description=__doc__,
+        epilog="Exit code: 0 all ran and reached their bounds, 1 at least one did not, 2 wrong "
+        "usage.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "notebooks", nargs="*", type=Path, help="notebooks or lesson folders (default: all)"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "build", help="where results go (default: build/)"
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=900, help="longest time of one cell in seconds (900)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("notebooks", nargs="*", type=Path, help="notebooks or lesson folders (default: all)")
+    add("--output", type=Path, default=ROOT / "build", help="where results go (default: build/)")
+    add("--timeout", type=float, default=900, help="longest time of one cell in seconds (900)")
+    add(
         "--in-place",
         action="store_true",
         help="also write the outputs into the notebooks themselves, where all cells succeed",
     )
+    add(
+        "--smoke",
+        action="store_true",
+        help="run all cells in the smallest sizes, in copies of the lessons: nothing is learned, "
+        "nothing of yours is replaced, and no bound is checked",
+    )
+    add(
+        "--cpu",
+        choices=CPUS,
+        help="instructions that calculations may use: plain x86-64, up to AVX2, or all there are "
+        "(default: as the environment says)",
+    )
+    add("--threads", type=int, metavar="N", help="threads of a calculation (OMP_NUM_THREADS)")
     options = parser.parse_args(arguments)
+    check_options(parser, options)
+    return options
+
+
+def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the command with a message where options do not fit; find the notebooks and bounds."""
     if options.timeout <= 0:
         parser.error(f"--timeout {options.timeout:g}: must be more than 0 seconds")
+    if options.threads is not None and options.threads < 1:
+        parser.error(f"--threads {options.threads}: must be 1 or more")
+    if options.smoke and options.in_place:
+        parser.error(
+            "--smoke with --in-place: what a smoke run shows is no lesson, so it is not stored in "
+            "the notebooks; leave out one of the two"
+        )
     try:
         options.notebooks = choose_notebooks(options.notebooks) or find_notebooks(ROOT)
-    except ValueError as error:
+        options.bounds = read_bounds(BOUNDS)
+    except (BoundsError, ValueError) as error:
         parser.error(str(error))
     if not options.notebooks:
         parser.error(f"no notebook found as {PATTERN}")
-    return options
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = parse_arguments(arguments)
     results: list[Result] = []
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), copies_of_lessons() as copies:
         for path in options.notebooks:
-            result = run_notebook(path, options.output, options.timeout, options.in_place)
+            folder = copies[path.parent] if options.smoke else path.parent
+            result = run_notebook(path, folder, options)
             results.append(result)
-            if result.failure:
-                print(f"\n{result.failure}\n", file=sys.stderr)
+            for line in filter(None, [result.failure, *result.missed]):
+                print(f"\n{line}\n", file=sys.stderr)
     print(f"\n{table(results)}")
     if len(results) < len(options.notebooks):
         print(f"stopped: {len(options.notebooks) - len(results)} notebooks did not run to the end")
         return 1
-    return int(any(result.failure for result in results))
+    return int(any(result.failure or result.missed for result in results))
 
 
 if __name__ == "__main__":

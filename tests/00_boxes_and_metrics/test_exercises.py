@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from exercise_suite import ExerciseSuite
+from notebook_suite import ExerciseSuite, NotebookSuite
 from rotated_boxes import rotated_iou
+
+
+class TestNotebooks(NotebookSuite):
+    pass
 
 
 class TestExercises(ExerciseSuite):

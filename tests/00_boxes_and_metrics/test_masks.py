@@ -54,8 +54,8 @@ def test_small_masks_equal_pycocotools(mask):
     assert np.array_equal(decode_runs(runs, mask.shape), mask)
 
 
-def test_10000_masks_equal_pycocotools():
-    for case, mask in enumerate(blobs(10_000, seed=17)):
+def test_10000_masks_equal_pycocotools(cases):
+    for case, mask in enumerate(blobs(cases(10_000), seed=17)):
         expected = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
         runs = encode_runs(mask)
         assert pack_runs(runs) == expected["counts"].decode(), case

@@ -36,13 +36,13 @@ def test_a_dropped_box_drops_nothing():
     assert nms(chain, torch.tensor([0.9, 0.8, 0.7]), 0.4).tolist() == [0, 2]
 
 
-def test_10000_cases_equal_torchvisions(random_boxes):
+def test_10000_cases_equal_torchvisions(random_boxes, cases):
     # 10,000 sets of 2 to 15 boxes, crowded enough to overlap.
     everything = random_boxes(85_000, seed=9, extent=30)
     generator = torch.Generator().manual_seed(10)
     scores = torch.rand(85_000, generator=generator, dtype=torch.float64)
     start = 0
-    for case in range(10_000):
+    for case in range(cases(10_000)):
         part = slice(start, start := start + 2 + case % 14)
         threshold = (case % 10) / 10
         expected = ops.nms(everything[part], scores[part], threshold)
@@ -61,13 +61,13 @@ def test_ties_and_equal_boxes_as_torchvision(data, threshold, boxes_strategy):
     assert torch.equal(class_aware_nms(found, scores, labels, threshold), expected)
 
 
-def test_10000_cases_of_classes_equal_torchvisions(random_boxes):
+def test_10000_cases_of_classes_equal_torchvisions(random_boxes, cases):
     everything = random_boxes(85_000, seed=11, extent=20)
     generator = torch.Generator().manual_seed(12)
     scores = torch.rand(85_000, generator=generator, dtype=torch.float64)
     labels = torch.randint(0, 3, (85_000,), generator=generator)
     start = 0
-    for case in range(10_000):
+    for case in range(cases(10_000)):
         part = slice(start, start := start + 2 + case % 9)
         arguments = everything[part], scores[part], labels[part], 0.4
         assert torch.equal(class_aware_nms(*arguments), ops.batched_nms(*arguments)), case

@@ -14,9 +14,13 @@ import five_class_checks
 from before_training_checks import boxes_of, enlarge, flipped_by_torchvision, random_masks
 from checks import check
 from detector_checks import HEIGHT, WIDTH, count_anchors, small_body, small_detector
-from exercise_suite import ExerciseSuite
+from notebook_suite import ExerciseSuite, NotebookSuite
 from own_folder_checks import as_xywh
 from street_scenes import write_dataset
+
+
+class TestNotebooks(NotebookSuite):
+    pass
 
 
 class TestExercises(ExerciseSuite):

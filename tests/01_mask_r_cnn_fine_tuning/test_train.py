@@ -2,12 +2,9 @@
 
 import json
 import os
-import random
-import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,42 +167,18 @@ def metrics_of(out: Path) -> dict:
     return metrics
 
 
-@pytest.mark.slow
-def test_killed_runs_end_with_the_metrics_of_the_uninterrupted(scenes, tmp_path):
+@pytest.mark.full
+def test_killed_runs_end_with_the_metrics_of_the_uninterrupted(scenes, tmp_path, kill_and_resume):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(tiny_command(scenes, whole), check=True, capture_output=True)
+    longer = ("--epochs", "30")
+    subprocess.run(tiny_command(scenes, whole, *longer), check=True, capture_output=True)
     assert {p.name for p in whole.iterdir()} == {
         "best.pt", "last.pt", "losses.png", "metrics.json",
     }  # fmt: skip
-    moments = random.Random(7)
-    for kill in range(2):
-        process = subprocess.Popen(
-            tiny_command(scenes, killed, "--resume"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        _wait_for(killed / "last.pt", newer_than=kill)
-        time.sleep(moments.uniform(0, 0.4))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        load_checkpoint(killed / "last.pt")
-    done = subprocess.run(tiny_command(scenes, killed, "--resume"), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    kill_and_resume(tiny_command(scenes, killed, *longer), killed)
     assert metrics_of(killed) == metrics_of(whole)
-    assert (
-        load_checkpoint(killed / "last.pt")["progress"]
-        == (load_checkpoint(whole / "last.pt")["progress"])
-    )
-
-
-def _wait_for(path: Path, newer_than: int) -> None:
-    """Wait until the file is there and, on later rounds, written again."""
-    start = path.stat().st_mtime_ns if newer_than and path.exists() else 0
-    for _ in range(1200):
-        if path.exists() and path.stat().st_mtime_ns > start:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{path} was not written")
+    ends = [load_checkpoint(out / "last.pt")["progress"] for out in (killed, whole)]
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def check(result: Sample, tolerance: float = 1.5) -> int:
 
 
 @pytest.mark.parametrize("size", [160, (128, 192), (192, 96)])
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(8))
 def test_random_map_moves_boxes_with_pixels(seed: int, size: InputSize) -> None:
     random = np.random.default_rng(seed)
     strong = {"scale": 0.6, "stretch": 0.3, "shift": 0.3, "flip_vertical": 0.5}
@@ -104,7 +104,7 @@ def test_upside_down_only_when_asked() -> None:
 
 
 @pytest.mark.parametrize("size", [192, (160, 256)])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(4))
 def test_mosaic_moves_boxes_with_pixels(seed: int, size: InputSize) -> None:
     random = np.random.default_rng(100 + seed)
     # One photo has objects, the other three are empty: colours stay unique.

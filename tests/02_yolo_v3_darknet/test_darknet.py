@@ -12,8 +12,6 @@ from darknet import Darknet, DarknetBatchNorm2d, DarknetFileError, activate
 from optimize import FastDarknet
 from weights import layer_tensors
 
-has_importer = hasattr(cv2.dnn, "readNetFromDarknet")
-needs_importer = pytest.mark.skipif(not has_importer, reason="OpenCV 5 has no Darknet importer")
 YOLO = "[yolo]\nmask=0\nanchors=10,14\nnum=1\nclasses=1\n"  # reads 6 channels
 
 
@@ -28,7 +26,6 @@ def opencv_outputs(cfg, weights, images, names):
 
 
 @pytest.mark.slow
-@needs_importer
 @pytest.mark.parametrize(
     ("name", "size"), [("yolov3-tiny", 416), ("yolov3-tiny", 320), ("yolov3", 256),
                        ("yolov3-spp", 256)]
@@ -140,7 +137,6 @@ def block_outputs(block_network):
     return compute
 
 
-@needs_importer
 @pytest.mark.parametrize("name", [name for name in BLOCKS if OPENCV in BLOCKS[name][2]])
 def test_blocks_equal_opencvs(block_outputs, relative_difference, name):
     eager, fast, cfg, weights, images = block_outputs(name)

@@ -10,9 +10,13 @@ import torch
 from answer_running import WrongAnswerError
 from checks import check
 from darknet_file_checks import folded
-from exercise_suite import ExerciseSuite
+from notebook_suite import ExerciseSuite, NotebookSuite
 from yolo_box_checks import decoded, scores_of
 from yolo_training_checks import checked_folder, load_model, responsible
+
+
+class TestNotebooks(NotebookSuite):
+    pass
 
 
 class TestExercises(ExerciseSuite):

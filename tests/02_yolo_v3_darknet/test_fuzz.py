@@ -1,4 +1,4 @@
-"""2,000 damaged or random cfg and weights files: each loads, or is refused with a place in it."""
+"""Damaged or random cfg and weights files: each loads, or is refused with a place in it."""
 
 import json
 import subprocess
@@ -8,26 +8,26 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-COUNT = 2000
+COUNT = 5_000  # with --full; a tenth without
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
+def outcome(tmp_path_factory, cases):
     """What the process of its own reports; one that hangs fails here."""
     lesson, work = HERE.parents[1] / HERE.name, tmp_path_factory.mktemp("fuzz")
-    command = [sys.executable, HERE / "fuzz_files.py", lesson, work, "--count", str(COUNT)]
+    command = [sys.executable, HERE / "fuzz_files.py", lesson, work, "--count", str(cases(COUNT))]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout)
 
 
 @pytest.mark.slow
-def test_every_file_loads_or_is_refused_with_its_place(outcome):
+def test_every_file_loads_or_is_refused_with_its_place(outcome, cases):
     assert outcome["wrong"] == []
-    assert outcome["loaded"] + outcome["refused"] == COUNT
+    assert outcome["loaded"] + outcome["refused"] == cases(COUNT)
     kinds = outcome["kinds"]
-    assert kinds["loaded .cfg"] > 100 and kinds["loaded .weights"] > 50  # damage is not too coarse
-    assert len(kinds) > 40  # and not too uniform
+    assert kinds["loaded .cfg"] > 20 and kinds["loaded .weights"] > 10  # damage is not too coarse
+    assert len(kinds) > 30  # and not too uniform
 
 
 @pytest.mark.slow

@@ -93,8 +93,6 @@ def random_model(cfg, tmp_path, randomize, num_classes=3):
 
 
 def test_opencv_computes_the_same(cfg, tmp_path, randomize, relative_difference):
-    if not hasattr(cv2.dnn, "readNetFromDarknet"):
-        pytest.skip("OpenCV 5 has no Darknet importer")
     model, path, weights = random_model(cfg, tmp_path, randomize)
     net = cv2.dnn.readNetFromDarknet(str(path), str(weights))
     image = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(1))

@@ -126,8 +126,6 @@ def test_it_finds_the_objects(work):
 
 @pytest.mark.parametrize("program", ["ours-eager", "opencv", "darknet"])
 def test_all_programs_find_the_same(work, request, program):
-    if program == "opencv" and not hasattr(cv2.dnn, "readNetFromDarknet"):
-        pytest.skip("OpenCV 5 has no Darknet importer")
     if program == "darknet":
         request.getfixturevalue("libdarknet")
         other = DarknetPipeline(work)
@@ -181,8 +179,6 @@ def test_portable_computes_the_same(trained, relative_difference):
 
 def test_small_variances_are_why_portable_is_needed(trained, tmp_path, relative_difference):
     """OpenCV and Darknet differ where a variance is near their epsilon; not after `portable`."""
-    if not hasattr(cv2.dnn, "readNetFromDarknet"):
-        pytest.skip("OpenCV 5 has no Darknet importer")
     model = with_small_variances(trained[1])
     image = torch.from_numpy(scenes(1, seed=5)[0]).permute(0, 3, 1, 2) / 255
     differences = []

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -164,8 +163,6 @@ def test_the_command_leaves_a_detector_that_works(trained: Path, squares: Path) 
 
 
 def test_opencv_reads_the_same_network(trained: Path) -> None:
-    if not hasattr(cv2.dnn, "readNetFromDarknet"):
-        pytest.skip("this OpenCV has no importer of Darknet networks; 4.x has")
     model = Darknet(trained / "model.cfg")
     model.load_weights(trained / "model.weights")
     net = cv2.dnn.readNetFromDarknet(str(trained / "model.cfg"), str(trained / "model.weights"))
@@ -258,38 +255,20 @@ def command_of(squares: Path, base: Path, out: Path, *more: str) -> list[str]:
     return [*words, "--checkpoint-every", "1", *more]
 
 
+@pytest.mark.full
 def test_killed_and_resumed_is_the_same_run(
-    squares: Path, base: Path, tmp_path: Path, lesson_folder: Path
+    squares: Path, base: Path, tmp_path: Path, lesson_folder: Path, monkeypatch, kill_and_resume
 ) -> None:
-    """SIGKILL, which no program can answer, at two moments of the training."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    shared = {"cwd": lesson_folder, "env": environment, "stderr": subprocess.DEVNULL}
-    done = subprocess.run(
-        command_of(squares, base, tmp_path / "whole"), stdout=subprocess.DEVNULL, **shared
-    )
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(lesson_folder)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    longer = ("--epochs", "100")
+    done = subprocess.run(command_of(squares, base, whole, *longer), stdout=subprocess.DEVNULL)
     assert done.returncode == 0
-    out, killed_at = tmp_path / "killed", []
-    for wait in (0.05, 0.4):
-        process = subprocess.Popen(
-            command_of(squares, base, out, "--resume"), stdout=subprocess.DEVNULL, **shared
-        )
-        written = (out / "last.pt").stat().st_mtime_ns if (out / "last.pt").exists() else 0
-        while not (out / "last.pt").exists() or (out / "last.pt").stat().st_mtime_ns == written:
-            assert process.poll() is None, "the run ended before it could be killed"
-            time.sleep(0.01)
-        time.sleep(wait)
-        process.kill()
-        assert process.wait() != 0
-        killed_at.append(len(load_checkpoint(out / "last.pt")["progress"]["history"]))
-        assert not (out / "model.weights").exists()
-    assert 0 < killed_at[0] < killed_at[1] < 60
-    done = subprocess.run(
-        command_of(squares, base, out, "--resume"), stdout=subprocess.DEVNULL, **shared
-    )
-    assert done.returncode == 0
-    weights = [(folder / "model.weights").read_bytes() for folder in (out, tmp_path / "whole")]
+    kill_and_resume(command_of(squares, base, killed, *longer), killed)
+    weights = [(folder / "model.weights").read_bytes() for folder in (killed, whole)]
     assert weights[0] == weights[1]
-    results = [json.loads((f / "metrics.json").read_text()) for f in (out, tmp_path / "whole")]
+    results = [json.loads((f / "metrics.json").read_text()) for f in (killed, whole)]
     assert results[0]["bbox"] == results[1]["bbox"]
 
 

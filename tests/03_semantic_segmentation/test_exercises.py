@@ -10,12 +10,16 @@ from PIL import Image
 from torch import nn
 
 from checks import check
-from exercise_suite import ExerciseSuite
 from losses import dice_loss
 from models import unet
+from notebook_suite import ExerciseSuite, NotebookSuite
 from street_scenes import SEMANTIC_CLASSES
 from unet_checks import paper_sizes, unpadded
 from unet_training_checks import MOST_PARAMETERS, scene_batches
+
+
+class TestNotebooks(NotebookSuite):
+    pass
 
 
 class TestExercises(ExerciseSuite):

@@ -60,8 +60,8 @@ def slow_ratio(counts, k, factor):
     return factor * right / (factor * right + wrong) if right + wrong else math.nan
 
 
-def test_metrics_equal_a_slow_reference_on_ten_thousand_maps():
-    for num_classes, predicted, labels in random_maps(NUM_MAPS):
+def test_metrics_equal_a_slow_reference_on_ten_thousand_maps(cases):
+    for num_classes, predicted, labels in random_maps(cases(NUM_MAPS)):
         matrix = ConfusionMatrix(num_classes)
         matrix.update(predicted, labels)
         counts = slow_counts(num_classes, predicted, labels)
@@ -175,9 +175,9 @@ def slow_losses(logits, labels, class_weights, gamma):
     )
 
 
-def test_losses_equal_a_slow_reference_on_ten_thousand_maps():
+def test_losses_equal_a_slow_reference_on_ten_thousand_maps(cases):
     generator = torch.Generator().manual_seed(3)
-    for num_classes, _, labels in random_maps(NUM_MAPS, seed=4):
+    for num_classes, _, labels in random_maps(cases(NUM_MAPS), seed=4):
         logits = 3 * torch.randn(1, num_classes, *labels.shape, generator=generator)
         weights = torch.rand(num_classes, generator=generator) + 0.1
         found = [

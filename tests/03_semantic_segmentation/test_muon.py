@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 from muon import Muon, balance, split_matrices
 from optimizers import make_optimizer
@@ -31,6 +33,36 @@ def test_zero_gradient_changes_nothing_but_by_weight_decay():
     assert torch.allclose(weight, torch.full_like(weight, 0.95))
 
 
+def slow_steps(weight: np.ndarray, gradients: list[np.ndarray], **settings: float) -> np.ndarray:
+    """Take the steps of the source, as it writes them, in float64."""
+    rate, decay, keep = settings["rate"], settings["decay"], settings["momentum"]
+    weight, mean = weight.astype(np.float64), np.zeros(weight.shape)
+    for gradient in gradients:
+        mean = keep * mean + (1 - keep) * gradient
+        x = keep * mean + (1 - keep) * gradient  # Nesterov's momentum
+        x = x / np.sqrt((x * x).sum())
+        for _ in range(5):
+            x = 3.4445 * x - 4.7750 * x @ x.T @ x + 2.0315 * x @ x.T @ x @ x.T @ x
+        weight = weight * (1 - rate * decay) - rate * max(weight.shape) ** 0.5 * x
+    return weight
+
+
+@pytest.mark.parametrize("shape", [(32, 64), (64, 32), (16, 16)])
+def test_steps_are_those_of_the_source_in_float64(shape):
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.ones(shape))
+    gradients = [torch.randn(shape) for _ in range(6)]
+    expected = slow_steps(
+        np.ones(shape), [g.double().numpy() for g in gradients], rate=0.02, decay=0.5, momentum=0.8
+    )
+    own = Muon([{"params": [weight], "muon": True}], 0.02, weight_decay=0.5, momentum=0.8)
+    for gradient in gradients:
+        weight.grad = gradient
+        own.step()
+    assert_close(weight.detach().double(), torch.from_numpy(expected), rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch has no torch.optim.Muon")
 def test_steps_are_those_of_pytorchs_own_muon():
     torch.manual_seed(0)
     theirs, ours = (nn.Parameter(torch.ones(32, 64)) for _ in range(2))

@@ -3,8 +3,6 @@
 import json
 import math
 import os
-import random
-import signal
 import socket
 import subprocess
 import sys
@@ -323,28 +321,15 @@ def metrics_of(out: Path) -> dict:
     return metrics
 
 
-@pytest.mark.slow
-def test_killed_run_ends_with_the_metrics_of_the_uninterrupted(scenes, tmp_path):
+@pytest.mark.full
+def test_killed_run_ends_with_the_metrics_of_the_uninterrupted(scenes, tmp_path, kill_and_resume):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert train.main(tiny_command(scenes, whole)[2:]) == 0
+    longer = ("--epochs", "30")
+    subprocess.run(tiny_command(scenes, whole, *longer), check=True, capture_output=True)
     assert {p.name for p in whole.iterdir()} == {
         "best.pt", "last.pt", "losses.png", "metrics.json",
     }  # fmt: skip
-    log = tmp_path / "log.txt"
-    with log.open("w") as file:
-        command = tiny_command(scenes, killed, "--resume")
-        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as here: sums depend on their number
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=one_thread)
-    for _ in range(2400):
-        if (killed / "last.pt").exists() or process.poll() is not None:
-            break
-        time.sleep(0.05)
-    time.sleep(random.Random(7).uniform(0, 0.3))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert (killed / "last.pt").exists(), log.read_text()
-    load_checkpoint(killed / "last.pt")
-    assert train.main(tiny_command(scenes, killed, "--resume")[2:]) == 0
+    kill_and_resume(tiny_command(scenes, killed, *longer), killed)
     assert metrics_of(killed) == metrics_of(whole)
     ends = [load_checkpoint(out / "last.pt")["progress"] for out in (killed, whole)]
     assert ends[0] == ends[1]

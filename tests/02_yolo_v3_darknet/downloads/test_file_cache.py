@@ -168,13 +168,6 @@ def test_read_only_cache(register, server, cache, monkeypatch, code, failure_of)
     assert server.requests == []
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_folder_without_write_permission(register, cache, failure_of):
-    register("good")
-    cache.mkdir(mode=0o555)
-    assert f"cannot use the cache folder {cache}" in failure_of()
-
-
 def test_full_disk_is_an_error_of_the_cache_not_of_the_mirror(
     register, server, cache, monkeypatch, failure_of
 ):

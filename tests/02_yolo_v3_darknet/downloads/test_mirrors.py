@@ -2,7 +2,6 @@
 
 import hashlib
 import socket
-import sys
 import time
 
 import pytest
@@ -53,9 +52,8 @@ def test_silent_server_costs_no_more_than_its_timeout(register, failure_of):
     assert time.monotonic() - start < 3  # the read timeout is 0.5 s
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse instead of waiting")
 def test_host_that_does_not_answer_the_connection(register, failure_of):
-    """A listener with a full queue does not complete further connections."""
+    """A listener with a full queue does not complete further connections, or refuses them."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -70,7 +68,7 @@ def test_host_that_does_not_answer_the_connection(register, failure_of):
         for one in waiting:
             one.close()
     assert time.monotonic() - start < 3
-    assert "timed out" in message
+    assert "timed out" in message or "refused" in message  # as the system does it
 
 
 def test_redirect_is_followed(register, server, assert_good):

@@ -1,0 +1,99 @@
+"""tools/bounds.py: what reaches its bound, what does not, and what is wrong with a table."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from bounds import Bound, BoundsError, check_bounds, read_bounds
+from run_lessons import BOUNDS, ROOT
+
+ENTRY = """
+[[bound]]
+notebook = "05_lesson/lesson.ipynb"
+metrics = "runs/notebook/metrics.json"
+where = { preset = "laptop" }
+at_least = { "bbox.AP" = 0.5, mean_iou = 0.25 }
+"""
+
+
+def write_metrics(lesson: Path, metrics: dict) -> Path:
+    path = lesson / "runs" / "notebook" / "metrics.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(metrics))
+    return lesson / "lesson.ipynb"
+
+
+@pytest.fixture
+def lesson(tmp_path: Path) -> Path:
+    return tmp_path / "05_lesson"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> list[Bound]:
+    path = tmp_path / "bounds.toml"
+    path.write_text(ENTRY)
+    return read_bounds(path)
+
+
+@pytest.mark.parametrize(
+    ("ap", "iou", "reached", "missed"),
+    [
+        (0.5, 0.25, ["bbox.AP 0.500, bound 0.500", "mean_iou 0.250, bound 0.250"], []),
+        (0.4999, 0.3, ["mean_iou 0.300, bound 0.250"], ["bbox.AP 0.500, bound 0.500"]),
+        (float("nan"), None, [], ["bbox.AP nan, bound 0.500", "mean_iou None, bound 0.250"]),
+    ],
+)
+def test_values(lesson, table, ap, iou, reached, missed) -> None:
+    notebook = write_metrics(lesson, {"preset": "laptop", "bbox": {"AP": ap}, "mean_iou": iou})
+    outcome = check_bounds(table, notebook, time.time())
+    name = "05_lesson/lesson.ipynb: "
+    assert outcome.reached == [name + line for line in reached]
+    assert outcome.missed == [name + line for line in missed]
+
+
+def test_missing_entry_is_missed(lesson: Path, table: list[Bound]) -> None:
+    notebook = write_metrics(lesson, {"preset": "laptop", "bbox": 1.0})
+    assert len(check_bounds(table, notebook, time.time()).missed) == 2
+
+
+def test_other_settings_have_no_bound(lesson: Path, table: list[Bound]) -> None:
+    notebook = write_metrics(lesson, {"preset": "full", "bbox": {"AP": 0.0}})
+    outcome = check_bounds(table, notebook, time.time())
+    assert (outcome.reached, outcome.missed) == ([], [])
+
+
+def test_metrics_of_another_run_do_not_count(lesson: Path, table: list[Bound]) -> None:
+    notebook = lesson / "lesson.ipynb"
+    left_none = ["05_lesson/lesson.ipynb: this run has left no runs/notebook/metrics.json"]
+    assert check_bounds(table, notebook, time.time()).missed == left_none
+    write_metrics(lesson, {"preset": "laptop", "bbox": {"AP": 1.0}, "mean_iou": 1.0})
+    assert check_bounds(table, notebook, time.time() + 60).missed == left_none
+    assert check_bounds(table, lesson / "other.ipynb", time.time() + 60).missed == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[bound]", "bounds.toml: "),
+        ('[[bound]]\nnotebook = "a"\n', "missing ['at_least', 'metrics'], unknown []"),
+        (ENTRY + 'at_most = "x"\n', "missing [], unknown ['at_most']"),
+        ('[[bound]]\nnotebook = "a"\nmetrics = "b"\nat_least = {}\n', "with one name or more"),
+    ],
+)
+def test_wrong_table(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bounds.toml"
+    path.write_text(text)
+    with pytest.raises(BoundsError) as caught:
+        read_bounds(path)
+    assert message in str(caught.value)
+
+
+def test_the_real_table_names_real_notebooks() -> None:
+    bounds = read_bounds(BOUNDS)
+    assert bounds
+    for bound in bounds:
+        text = (ROOT / bound.notebook).read_text(encoding="utf-8")
+        assert "metrics.json" in text, f"{bound.notebook} leaves no metrics.json"
+        assert all(0 < least < 1 for least in bound.at_least.values())
