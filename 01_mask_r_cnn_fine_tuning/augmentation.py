@@ -15,7 +15,7 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from mask_boxes import masks_to_boxes_xyxy
+from common.mask_boxes import masks_to_boxes_xyxy
 
 PER_OBJECT = ("labels", "area", "iscrowd")
 GRAY = 127

@@ -25,18 +25,18 @@ import numpy as np
 import torch
 from torchvision import tv_tensors
 
-from annotation_records import AnnotationError, AnnotationSet, ImageRecord, ObjectRecord
-from annotations import read_annotations, read_coco
-from coco_masks import decode_masks
-from item_dataset import ItemDataset, Target, Transforms
-from mask_boxes import masks_to_boxes_xyxy
-from mask_files import read_instance_ids
-from photos import PHOTO_SUFFIXES, photo_size, read_photo
+from common.image_dataset import ImageDataset, Target, Transforms
+from common.labels.masks import decode_masks
+from common.labels.read import read_annotations, read_coco
+from common.labels.records import AnnotationError, AnnotationSet, ImageRecord, ObjectRecord
+from common.mask_boxes import masks_to_boxes_xyxy
+from common.mask_files import read_instance_ids
+from common.photos import PHOTO_SUFFIXES, photo_size, read_photo
 
 CROWD = ("keep", "drop")
 
 
-class DetectorItems(ItemDataset):
+class DetectorItems(ImageDataset):
     """Items of either dataset, as a detector wants them."""
 
     has_masks: bool
@@ -45,6 +45,11 @@ class DetectorItems(ItemDataset):
     def num_classes(self) -> int:
         """Count the classes with the background, as torchvision's models want it."""
         return len(self.class_names) + 1
+
+    @staticmethod
+    def collate(batch: Sequence[tuple[Any, Target]]) -> tuple[list[Any], list[Target]]:
+        """Keep images and targets as lists: pictures differ in size and number of objects."""
+        return [image for image, _ in batch], [target for _, target in batch]
 
 
 class PedestrianDataset(DetectorItems):
@@ -176,11 +181,6 @@ class CocoDataset(DetectionDataset):
         if not isinstance(source, AnnotationSet):
             source = read_coco(source, **reader_options)
         super().__init__(source, transforms, masks=masks, crowd=crowd)
-
-
-def collate(batch: Sequence[tuple[Any, Target]]) -> tuple[list[Any], list[Target]]:
-    """Keep images and targets as lists: pictures differ in size and number of objects."""
-    return [image for image, _ in batch], [target for _, target in batch]
 
 
 def _pair_by_stem(image_folder: Path, mask_folder: Path) -> list[tuple[Path, Path]]:

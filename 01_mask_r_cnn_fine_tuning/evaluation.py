@@ -20,8 +20,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
-from confusion import count_confusion
-from pycocotools_metrics import coco_metrics
+from common.coco_metrics import coco_metrics
+from common.confusion import count_confusion
 
 MASK_THRESHOLD = 0.5
 LOSS_GIVERS = (GeneralizedRCNN, RegionProposalNetwork, RoIHeads)
@@ -39,13 +39,13 @@ def evaluate(
 
     Args:
         model: a torchvision detector; it is left in the mode it was in.
-        batches: (images, targets) as `dataset.collate` makes them; images float in 0..1.
+        batches: (images, targets) as `DetectorItems.collate` makes them; images float in 0..1.
         class_names: names of the labels 1, 2, ...
         progress: show a progress bar on stderr.
 
     Returns:
         The metrics of the boxes and, if the targets have masks, of the masks; see
-        `pycocotools_metrics.coco_metrics`.
+        `common.coco_metrics.coco_metrics`.
     """
     truth, detections = collect(model, batches, class_names, progress)
     return coco_metrics(truth, detections)
@@ -88,7 +88,7 @@ def confusion_matrix(
         truth, detections: as `collect` returns them.
         num_classes: C, without the background.
         score_threshold: detections that score less are left out.
-        iou_threshold: see `confusion.count_confusion`.
+        iou_threshold: see `common.confusion.count_confusion`.
 
     Returns:
         int64 (C + 1, C + 1); row and column c are of label c + 1, see `count_confusion`.

@@ -13,6 +13,7 @@ Networks" (2017). The two ways:
 from __future__ import annotations
 
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
@@ -29,8 +30,12 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from efficientnet_lite import IMAGE_MEAN, IMAGE_STD, LiteBackbone, PretrainedWeightsError
+from backbone import LiteBackbone
+from common.checkpoint import load_weights
+from common.efficientnet_lite import IMAGE_MEAN, IMAGE_STD, PretrainedWeightsError
+from common.presets import read_run
 from refined_boxes import RefinedBoxes
+from settings import Settings
 
 BACKBONES = ("resnet50", "mobilenet_v3", "efficientnet_lite0")
 MASK_HIDDEN = (
@@ -253,3 +258,24 @@ def _start_undecided(model: tv.FasterRCNN) -> tv.FasterRCNN:
         nn.init.normal_(layer.weight, std=standard_deviation)
         nn.init.zeros_(layer.bias)
     return model
+
+
+def build_model(settings: Settings, num_classes: int, pretrained: bool | None = None) -> nn.Module:
+    """Build the detector that the settings describe; see `model.mask_rcnn`."""
+    builder = mask_rcnn if settings.task == "masks" else faster_rcnn
+    trained = settings.pretrained if pretrained is None else pretrained
+    size = settings.image_size
+    options = {"min_size": size[0], "max_size": size[1]} if size else {}
+    return builder(settings.backbone, num_classes, trained, **options)
+
+
+def load_detector(path: str | Path) -> tuple[nn.Module, tuple[str, ...], Settings]:
+    """Build the model of a checkpoint, with its weights; return its class names and settings too.
+
+    Raises:
+        CheckpointError: see `common.presets.read_run`.
+    """
+    checkpoint, class_names, settings = read_run(path, Settings)
+    model = build_model(settings, len(class_names) + 1, pretrained=False)
+    load_weights(checkpoint, model)
+    return model.eval(), class_names, settings

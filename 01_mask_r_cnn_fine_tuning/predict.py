@@ -23,12 +23,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from command_line import exit_code, make_parser
+from common.command import exit_code, make_parser
+from common.drawing import draw_detections
+from common.photo_command import add_photo_options, predict_photos, to_best_device
+from common.photos import expand_source
 from evaluation import MASK_THRESHOLD, encode_mask
-from photo_command import add_photo_options, predict_photos, to_best_device
-from photos import expand_source
-from training_run import load_detector
-from visualization import draw_detections
+from model import load_detector
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""Compare the speed and memory of this lesson's detector with OpenCV's and Darknet's own.
+"""Compare the speed and memory of this lesson's detector with OpenCV's.
 
 All variants run in one process with the same weights, photo and number of threads, and take turns:
 in each round every variant has two warm-up calls, a pause in which the threads of the one before
@@ -32,15 +32,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-import benchmark_pipelines
-import darknet_library
-from atomic import replacing
-from benchmark_checks import check_equal_work, loading_seconds, write_random_weights
-from benchmark_pipelines import VARIANTS, Pipeline, Work, build, find
+from common.files import replacing
+from common.photos import read_photo
 from detector import FOLDER, MODELS
 from download import DownloadError, fetch, sample_photos
-from optimize import has_bfloat16_instructions
-from photos import read_photo
+from speed.equal_work import check_equal_work, loading_seconds, write_random_weights
+from speed.fast import has_bfloat16_instructions
+from speed.pipelines import VARIANTS, Pipeline, Work, build, find
 
 PAUSE_S = 0.3  # an idle OpenMP or OpenCV thread spins that long, on a core that others need
 STAGES = ("preprocess_ms", "forward_ms", "postprocess_ms", "total_ms")
@@ -51,7 +49,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description="Compare the speed and memory of this lesson's detector with OpenCV's importer"
-        " of Darknet networks (opencv-python 4.x) and with Darknet's library, side by side.",
+        " of Darknet networks (opencv-python 4.x), side by side.",
         epilog=f"""variants: {", ".join(VARIANTS)}
 What a machine lacks is left out, with a line that says why.
 
@@ -90,8 +88,6 @@ def reason_to_leave_out(variant: str) -> str | None:
     """Why a variant cannot run on this machine; None if it can."""
     if variant == "opencv" and not hasattr(cv2.dnn, "readNetFromDarknet"):
         return f"OpenCV {cv2.__version__} has no importer of Darknet networks; 4.x has"
-    if variant == "darknet" and darknet_library.library_path() is None:
-        return "Darknet's library is not installed (Debian, Ubuntu: apt install darknet)"
     if variant == "ours-bf16" and not has_bfloat16_instructions():
         return "this processor has no bfloat16 instructions and would emulate them"
     if variant.startswith("cuda") and not torch.cuda.is_available():
@@ -147,9 +143,9 @@ def probe(variant: str, work: Work, batch: int, loads: int) -> dict[str, float |
     Raises:
         RuntimeError: that process failed.
     """
-    script = Path(benchmark_pipelines.__file__)
     arguments = [variant, json.dumps(dataclasses.asdict(work)), str(batch), str(loads)]
-    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+    command = [sys.executable, "-m", "speed.pipelines", *arguments]
+    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{variant}, alone in a process, failed:\n{done.stderr.strip()}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -176,16 +172,15 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Medians of the `STAGES` of each variant, in milliseconds per photo."""
     samples: dict[str, list[list[float]]] = {name: [] for name in pipelines}
-    turns = [(turn, name) for turn in range(rounds) for name in pipelines]
-    for turn, name in tqdm(turns, desc=f"batch {len(photos)}", unit="turn"):
-        if name == "darknet" and turn:
-            continue  # it is many times slower than the others: one turn of one call
-        warm_ups, calls = (0, 1) if name == "darknet" else (2, max(1, CALLS // len(photos)))
-        for _ in range(warm_ups):
+    turns = [name for _ in range(rounds) for name in pipelines]
+    for name in tqdm(turns, desc=f"batch {len(photos)}", unit="turn"):
+        for _ in range(2):
             find(pipelines[name], photos)
         time.sleep(PAUSE_S)
         find(pipelines[name], photos)
-        samples[name] += [time_one_call(pipelines[name], photos) for _ in range(calls)]
+        samples[name] += [
+            time_one_call(pipelines[name], photos) for _ in range(max(1, CALLS // len(photos)))
+        ]
     return {
         name: [statistics.median(column) for column in zip(*rows, strict=True)]
         for name, rows in samples.items()
@@ -199,9 +194,8 @@ def measure(
     photo = read_photo(work.photo)
     records, loads = [], {}
     for batch in batches:
-        able = {name: one for name, one in pipelines.items() if batch == 1 or name != "darknet"}
-        times = take_turns(able, [photo] * batch, rounds)
-        for name in tqdm(able, desc="memory", unit="process"):
+        times = take_turns(pipelines, [photo] * batch, rounds)
+        for name in tqdm(pipelines, desc="memory", unit="process"):
             repeats = 1 if name in loads or name.endswith("compiled") else 3
             alone = probe(name, work, batch, repeats)
             record = {"variant": name, "model": model, "size": work.size, "batch": batch}
@@ -248,7 +242,7 @@ def print_shares(records: list[dict], work: Work) -> None:
 
 def run(options: argparse.Namespace, weights: Path) -> int:
     """Check, measure, print; returns the exit code."""
-    cfg, names = (str(FOLDER / path) for path in (f"cfg/{options.model}.cfg", "data/coco.names"))
+    cfg, names = (str(FOLDER / path) for path in (f"cfg/{options.model}.cfg", "cfg/coco.names"))
     photo = str(options.photo or default_photo())
     work = Work(cfg, str(weights), names, photo, options.size, options.threads)
     read_photo(photo)  # a bad photo is reported before the networks are loaded

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from darknet_cfg import Yolo
+from darknet.cfg import Yolo
 
 GRAY = 0.5  # what Darknet fills the letterbox's bars with
 MAX_CANDIDATES = 30_000  # per photo, before suppression: keeps a threshold of 0 affordable

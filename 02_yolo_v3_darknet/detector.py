@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from boxes import Letterbox, postprocess
-from darknet import Darknet, DarknetFileError
+from darknet.network import Darknet, DarknetFileError
+from darknet.size import InputSize, check_size
 from download import fetch
-from input_size import InputSize, check_size
-from optimize import FastDarknet
+from speed.fast import FastDarknet
 
 FOLDER = Path(__file__).resolve().parent
 MODELS = ("yolov3-tiny", "yolov3", "yolov3-spp")
@@ -87,7 +87,7 @@ class Detector:
         iou_threshold: of two boxes of one class that overlap more than this, the better one stays.
         device: such as `cpu` or `cuda:0`; by default the GPU if there is one.
         precision: `fp32`, `bf16`, or `fp16` (GPU only).
-        optimized: fold, pack and fuse (see `optimize.py`); without, the network runs as it is
+        optimized: fold, pack and fuse (see `speed/fast.py`); without, the network runs as it is
             written.
         compiled: also run it through `torch.compile` (slow to start).
 
@@ -207,7 +207,7 @@ def _model_files(
         raise ValueError("a model of your own needs all three files: cfg, weights and names")
     if model not in MODELS:
         raise ValueError(f"model must be one of {', '.join(MODELS)}, got {model!r}")
-    return FOLDER / f"cfg/{model}.cfg", None, FOLDER / "data/coco.names"
+    return FOLDER / f"cfg/{model}.cfg", None, FOLDER / "cfg/coco.names"
 
 
 def _count_classes(network: Darknet) -> int:

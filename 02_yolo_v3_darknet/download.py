@@ -3,8 +3,8 @@
 `fetch("yolov3-tiny.weights")` returns the path of a file whose SHA-256 is pinned here. The file
 is downloaded once, to a cache folder outside this repository that all lessons share:
 the platform's cache folder, or the one in the environment variable DETECTION_SEGMENTATION_CACHE.
-From then on no network is needed. The machinery is in `file_cache.py`,
-`mirrors.py` and `package_mirror.py`.
+From then on no network is needed. The machinery is in `common/downloads.py`,
+`common/downloads.py` and `common/package_mirror.py`.
 """
 
 import argparse
@@ -12,9 +12,17 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from file_cache import CACHE_VARIABLE, DownloadError, RemoteFile, cache_dir, is_cached, obtain
-from mirrors import HttpMirror, LocalCopy
-from package_mirror import SdistMember
+from common.downloads import (
+    CACHE_VARIABLE,
+    DownloadError,
+    HttpMirror,
+    LocalCopy,
+    RemoteFile,
+    cache_dir,
+    is_cached,
+    obtain,
+)
+from common.package_mirror import SdistMember
 
 __all__ = ["DownloadError", "FILES", "cache_dir", "fetch", "main", "sample_photos"]
 

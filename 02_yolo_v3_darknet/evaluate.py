@@ -15,10 +15,14 @@ from typing import Any
 
 import torch
 
-from command_line import exit_code, make_parser, write_json
-from darknet import Darknet
-from detection_data import PhotoSet, load_test_photos
-from detection_evaluation import (
+from common.coco_metrics import coco_metrics, format_metrics
+from common.command import exit_code, make_parser, write_json
+from darknet.network import Darknet
+from darknet.size import check_size, parse_size
+from dataset import PhotoSet, load_test_photos
+from detector import COCO_SIZE, FOLDER, MODELS, choose_device, default_size, read_names
+from download import fetch
+from evaluation import (
     IOU_THRESHOLD,
     LOWEST_SCORE,
     coco_detections,
@@ -26,10 +30,6 @@ from detection_evaluation import (
     find_all,
     match_class_names,
 )
-from detector import COCO_SIZE, FOLDER, MODELS, choose_device, default_size, read_names
-from download import fetch
-from input_size import check_size, parse_size
-from pycocotools_metrics import coco_metrics, format_metrics
 
 EPILOG = """examples:
   python evaluate.py --data coco/annotations/instances_val2017.json        Darknet's yolov3-tiny
@@ -80,7 +80,7 @@ def load_model(options: argparse.Namespace) -> tuple[Darknet, list[str]]:
         files = [options.own / f"model.{ending}" for ending in ("cfg", "weights", "names")]
     elif files == [None] * 3:
         cfg = FOLDER / f"cfg/{options.model}.cfg"
-        files = [cfg, fetch(f"{options.model}.weights"), FOLDER / "data/coco.names"]
+        files = [cfg, fetch(f"{options.model}.weights"), FOLDER / "cfg/coco.names"]
     if None in files:
         raise ValueError("a model of your own needs all three files: --cfg, --weights and --names")
     model = Darknet(files[0])

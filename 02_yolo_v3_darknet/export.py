@@ -31,13 +31,13 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from assignment import decode_fractions
-from atomic import replacing
 from boxes import cxcywh_to_xyxy
-from darknet import ConvolutionStage, Darknet, DarknetFileError, run_layers
+from common.files import replacing
+from darknet.network import ConvolutionStage, Darknet, DarknetFileError, run_layers
+from darknet.size import InputSize, height_width, parse_size
 from detector import read_names
-from input_size import InputSize, height_width, parse_size
-from optimize import fold_batch_norm
+from speed.fast import fold_batch_norm
+from targets import decode_fractions
 
 TOLERANCE = 1e-4  # largest difference from PyTorch, as a share of an output's range
 OPSET = 17  # the newest that PyTorch's older exporter writes in all versions from 2.4 on

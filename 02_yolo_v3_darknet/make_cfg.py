@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anchors import check_sizes
-from atomic import replacing
-from darknet_cfg import Convolutional, DarknetFileError, Net, Yolo, parse_cfg
-from input_size import InputSize, check_size, parse_size
-from layer_plan import input_stride, plan_layers
+from common.files import replacing
+from darknet.cfg import Convolutional, DarknetFileError, Net, Yolo, parse_cfg
+from darknet.layers import input_stride, plan_layers
+from darknet.size import InputSize, check_size, parse_size
 
 MAX_CLASSES = 10_000
 # The comment above an output of this lesson's cfg files; it would be wrong after the edit.

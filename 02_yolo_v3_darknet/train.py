@@ -21,17 +21,17 @@ from typing import Any
 
 import torch
 
-from command_line import exit_code, given_settings, make_parser, write_json
-from detection_data import load_detection_data
-from input_size import parse_size
-from memory_reuse import keep_freed_memory
-from processes import start_processes, stop_processes
-from pycocotools_metrics import format_metrics
-from start_weights import BASES
-from training_figures import write_figures
-from yolo_engine import PRECISIONS
-from yolo_run import YoloRun
-from yolo_settings import ANCHORS, BOX_LOSSES, YoloSettings, make_settings
+from common.coco_metrics import format_metrics
+from common.command import exit_code, given_settings, make_parser, write_json
+from common.precision import PRECISIONS
+from common.processes import start_processes, stop_processes
+from common.training_figures import write_figures
+from darknet.pretrained import BASES
+from darknet.size import parse_size
+from dataset import load_detection_data
+from engine import YoloRun
+from settings import ANCHORS, BOX_LOSSES, YoloSettings, make_settings
+from speed.memory import keep_freed_memory
 
 EPILOG = """examples:
   python train.py --out runs/street                         drawn street scenes, five classes

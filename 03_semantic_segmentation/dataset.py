@@ -22,17 +22,17 @@ from PIL import Image
 from torchvision import tv_tensors
 from tqdm import tqdm
 
-from class_table import IGNORE_INDEX, ClassTable, DataError, numbered_classes
-from folder_layout import find_pairs, find_table
-from item_dataset import ItemDataset, Target, Transforms
-from label_maps import mask_kind, mask_size, mask_values, read_label_map
-from photos import read_photo
+from common.image_dataset import ImageDataset, Target, Transforms
+from common.photos import read_photo
+from masks.class_table import IGNORE_INDEX, ClassTable, DataError, numbered_classes
+from masks.folders import find_pairs, find_table
+from masks.label_maps import mask_kind, mask_size, mask_values, read_label_map
 
 PEDESTRIAN_CLASSES = ("background", "person")
 EXIF_ORIENTATION, LYING = 0x0112, (5, 6, 7, 8)
 
 
-class SegmentationDataset(ItemDataset):
+class SegmentationDataset(ImageDataset):
     """Pairs of a picture and a mask file.
 
     Args:
@@ -114,6 +114,25 @@ class SegmentationDataset(ItemDataset):
     def _labels(self, mask_path: Path) -> np.ndarray:
         return read_label_map(mask_path, self.table, self.unknown)
 
+    @staticmethod
+    def collate(batch: Sequence[tuple[Any, Target]]) -> tuple[torch.Tensor, Target]:
+        """Stack items into images (B, 3, H, W) and {"labels": (B, H, W), others: lists}.
+
+        Raises:
+            ValueError: the pictures of the batch differ in size.
+        """
+        sizes = {tuple(image.shape[-2:]) for image, _ in batch}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"a batch has pictures of {len(sizes)} sizes (height, width): {sorted(sizes)}. "
+                "Give the training a crop size, and a batch size of 1 elsewhere"
+            )
+        images = [image.as_subclass(torch.Tensor) for image, _ in batch]
+        targets: Target = {key: [target[key] for _, target in batch] for key in batch[0][1]}
+        labels = [one.as_subclass(torch.Tensor) for one in targets["labels"]]
+        # (B, 3, H, W) and (B, H, W)
+        return torch.stack(images), {**targets, "labels": torch.stack(labels)}
+
 
 class PedestrianDataset(SegmentationDataset):
     """Penn-Fudan's layout: every pedestrian of PedMasks, whatever its number, is a person.
@@ -133,24 +152,6 @@ class PedestrianDataset(SegmentationDataset):
     def _labels(self, mask_path: Path) -> np.ndarray:
         everyone = ClassTable(tuple(map(str, range(255))), tuple(range(255)))
         return np.minimum(read_label_map(mask_path, everyone), 1)
-
-
-def collate(batch: Sequence[tuple[Any, Target]]) -> tuple[torch.Tensor, Target]:
-    """Stack items into images (B, 3, H, W) and {"labels": (B, H, W), others: lists}.
-
-    Raises:
-        ValueError: the pictures of the batch differ in size.
-    """
-    sizes = {tuple(image.shape[-2:]) for image, _ in batch}
-    if len(sizes) > 1:
-        raise ValueError(
-            f"a batch has pictures of {len(sizes)} sizes (height, width): {sorted(sizes)}. Give "
-            "the training a crop size, and a batch size of 1 elsewhere"
-        )
-    images = torch.stack([image.as_subclass(torch.Tensor) for image, _ in batch])  # (B, 3, H, W)
-    targets: Target = {key: [target[key] for _, target in batch] for key in batch[0][1]}
-    labels = [one.as_subclass(torch.Tensor) for one in targets["labels"]]
-    return images, {**targets, "labels": torch.stack(labels)}  # (B, H, W)
 
 
 def _table_of(masks: Sequence[Path]) -> ClassTable:

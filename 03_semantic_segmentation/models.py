@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights, deeplabv3_resnet50
 
-from efficientnet_lite import (
+from common.efficientnet_lite import (
     ARCHITECTURE,
     IMAGE_MEAN,
     IMAGE_STD,

@@ -25,13 +25,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from atomic import replacing
-from command_line import exit_code, make_parser
-from overlays import overlay
-from photo_command import add_photo_options, predict_photos, to_best_device
-from photos import PHOTO_SUFFIXES, expand_source
-from sliding_window import DEFAULT_OVERLAP, predict_labels
-from training_run import load_model
+from common.command import exit_code, make_parser
+from common.files import replacing
+from common.photo_command import add_photo_options, predict_photos, to_best_device
+from common.photos import PHOTO_SUFFIXES, expand_source
+from evaluation import DEFAULT_OVERLAP, load_model, predict_labels
+from masks.overlays import overlay
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -33,7 +33,7 @@ def coin_results() -> tuple[dict[str, Any], list[dict[str, Any]]]:
     with BOXES:
         coins = BOXES.load("coins")
         image, masks = coins.load_coins()
-        boxes = BOXES.load("mask_boxes").masks_to_boxes_xyxy(masks).astype(float)
+        boxes = BOXES.load("common.mask_boxes").masks_to_boxes_xyxy(masks).astype(float)
         target = {"boxes": boxes, "labels": np.ones(len(boxes), int)}
         found = []
         for radii in (ONE_SIZE, SOME_SIZES):

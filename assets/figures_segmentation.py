@@ -40,13 +40,13 @@ SHORT_NAMES = {"vegetation": "plants", "pavement": "paving"}
 
 def class_names() -> tuple[str, ...]:
     """The classes of the street scenes, in the order of their labels."""
-    return SEMANTIC.load("street_scenes").SEMANTIC_CLASSES
+    return SEMANTIC.load("common.street.scenes").SEMANTIC_CLASSES
 
 
 def draw_fcn() -> Figure:
     """The true label map, and the best maps whose cells have 8, 16 and 32 pixels."""
     truth = torch.from_numpy(scene().semantic)
-    colorize = SEMANTIC.load("overlays").colorize
+    colorize = SEMANTIC.load("masks.overlays").colorize
     figure = new_card(5.9)
     for k, cell in enumerate((1, 8, 16, 32)):
         labels = coarsest(truth, cell)

@@ -39,8 +39,9 @@ class Lesson:
     def __enter__(self) -> Lesson:
         self._depth += 1
         if self._depth == 1:
-            names = {path.stem for path in self.folder.glob("*.py")}
-            self._aside = {name: sys.modules.pop(name) for name in names & sys.modules.keys()}
+            tops = {path.stem for path in self.folder.glob("*") if self._is_importable(path)}
+            names = [name for name in sys.modules if name.split(".")[0] in tops]
+            self._aside = {name: sys.modules.pop(name) for name in names}
             sys.modules.update(self._own)
             sys.path.insert(0, str(self.folder))
             importlib.invalidate_caches()
@@ -67,6 +68,10 @@ class Lesson:
         """
         with self:
             return importlib.import_module(name)
+
+    @staticmethod
+    def _is_importable(path: Path) -> bool:
+        return path.suffix == ".py" or (path / "__init__.py").is_file()
 
     def _holds(self, module: ModuleType) -> bool:
         file = getattr(module, "__file__", None)

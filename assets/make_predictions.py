@@ -77,7 +77,7 @@ class Models:
     def __init__(self, masks: Path | None, yolo: Path | None, segmentation: Path | None) -> None:
         self.asked = {"masks": masks, "boxes": yolo, "semantic": segmentation}
         if masks:
-            found = MASK_RCNN.load("training_run").load_detector(masks)
+            found = MASK_RCNN.load("model").load_detector(masks)
             self.detector, self.mask_names, settings = found
             if settings.task != "masks":
                 raise ValueError(f"{masks} finds boxes only; --masks needs a Mask R-CNN")
@@ -86,7 +86,7 @@ class Models:
             load = YOLO.load("detector").Detector
             self.yolo = load(cfg=yolo, score_threshold=LOWEST_SCORE, **files)
         if segmentation:
-            found = SEMANTIC.load("training_run").load_model(segmentation)
+            found = SEMANTIC.load("evaluation").load_model(segmentation)
             self.segmenter, self.semantic_names, self.segmentation_settings = found
 
     def masks(self, image: np.ndarray) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ def mask_rcnn() -> dict[str, Any]:
 def unet() -> dict[str, Any]:
     """Shapes of lesson 03's U-Net on one street scene: of its encoder, up blocks and head."""
     with SEMANTIC:
-        classes = len(SEMANTIC.load("street_scenes").SEMANTIC_CLASSES)
+        classes = len(SEMANTIC.load("common.street.scenes").SEMANTIC_CLASSES)
         network = SEMANTIC.load("models").unet(classes).network.eval()
         blocks = [f"decoder.blocks.{k}" for k in range(len(network.decoder.blocks))]
         images = torch.zeros(1, 3, 240, 320)
@@ -91,8 +91,8 @@ def unet() -> dict[str, Any]:
 def yolo_layers(cfg: str = "yolov3") -> list[Any]:
     """The planned layers of a cfg file of lesson 02 at an input of 416 x 416."""
     with YOLO:
-        blocks = YOLO.load("darknet_cfg").parse_cfg(YOLO.folder / "cfg" / f"{cfg}.cfg")
-        return YOLO.load("layer_plan").plan_layers(blocks, size=(416, 416))
+        blocks = YOLO.load("darknet.cfg").parse_cfg(YOLO.folder / "cfg" / f"{cfg}.cfg")
+        return YOLO.load("darknet.layers").plan_layers(blocks, size=(416, 416))
 
 
 @cache

@@ -29,7 +29,7 @@ class PredictionsError(ValueError):
 @cache
 def scene(seed: int = SCENE_SEED) -> Any:
     """Draw the scene: `street_scenes.Scene`, 320 x 240 pixels."""
-    return MASK_RCNN.load("street_scenes").draw_scene(seed)
+    return MASK_RCNN.load("common.street.scenes").draw_scene(seed)
 
 
 def thumbnail(image: np.ndarray) -> list[int]:
@@ -73,7 +73,7 @@ def decode_mask(text: str, size: tuple[int, int] = (240, 320)) -> np.ndarray:
 
 def semantic_map(stored: dict[str, Any]) -> np.ndarray:
     """Return the predicted label map, uint8 (240, 320), of stored predictions."""
-    names = MASK_RCNN.load("street_scenes").SEMANTIC_CLASSES
+    names = MASK_RCNN.load("common.street.scenes").SEMANTIC_CLASSES
     result = np.full((240, 320), len(names), np.uint8)
     for name, text in stored["semantic"].items():
         result[decode_mask(text)] = names.index(name)
@@ -90,7 +90,7 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
 
 def true_objects() -> list[dict[str, Any]]:
     """List the scene's objects: "class_name", "mask" bool (H, W) and "box_xyxy", in pixels."""
-    drawn, names = scene(), MASK_RCNN.load("street_scenes").INSTANCE_CLASSES
+    drawn, names = scene(), MASK_RCNN.load("common.street.scenes").INSTANCE_CLASSES
     objects = []
     for k, label in enumerate(drawn.labels.tolist()):
         mask = drawn.instances == k + 1

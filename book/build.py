@@ -89,7 +89,7 @@ def build(output: Path) -> int:
         "cpu_seconds": round(cpu_seconds() - cpu, 1),
         "bytes": size,
     }
-    output.with_name(f"{output.name}.json").write_text(json.dumps(figures) + "\n")
+    output.with_name(f"{output.name}.json").write_text(json.dumps(figures) + "\n", encoding="utf-8")
     print(f"{output / 'index.html'}: {figures['seconds']} s, {size / 1e6:.1f} MB")
     return 0
 

@@ -14,6 +14,7 @@ import griffe
 from repository import BLOB
 
 SHARED = "functions/shared"
+GENERATED = {"runs", "out", "__pycache__", ".ipynb_checkpoints"}
 INTRODUCTION = (
     "Every function and class of the lessons that a reader may call, as its docstring explains it: "
     "shapes, units, order of coordinates, errors. All names in one list: {ref}`genindex`."
@@ -28,27 +29,37 @@ def lesson_scripts(lessons: list[Path]) -> dict[str, list[Path]]:
     """
     copies = defaultdict(list)
     for lesson in lessons:
-        for path in sorted(lesson.glob("*.py")):
-            copies[path.name, path.read_bytes()].append(path)
+        for path in sorted(lesson.rglob("*.py")):
+            name = path.relative_to(lesson)
+            if path.name != "__init__.py" and not GENERATED & set(name.parts):
+                copies[name, path.read_bytes()].append(path)
     pages: dict[str, list[Path]] = {f"functions/{lesson.name}": [] for lesson in lessons}
     pages[SHARED] = []
     for paths in copies.values():
-        page = SHARED if len(paths) > 1 else f"functions/{paths[0].parent.name}"
+        page = SHARED if len(paths) > 1 else f"functions/{lesson_of(paths[0], lessons).name}"
         pages[page].append(paths[0])
     return {
-        page: sorted(paths, key=lambda path: path.name) for page, paths in pages.items() if paths
+        page: sorted(paths, key=lambda path: path.relative_to(lesson_of(path, lessons)))
+        for page, paths in pages.items()
+        if paths
     }
+
+
+def lesson_of(path: Path, lessons: list[Path]) -> Path:
+    """Return the lesson that a script lies in."""
+    return next(lesson for lesson in lessons if path.is_relative_to(lesson))
 
 
 def script_pages(lessons: list[Path]) -> dict[str, str]:
     """Return where every script is explained: "00_.../boxes.py" to "/functions/...#boxespy"."""
     pages = {}
     for page, paths in lesson_scripts(lessons).items():
-        for name in [path.name for path in paths]:
+        for path in paths:
+            name = path.relative_to(lesson_of(path, lessons)).as_posix()
             for lesson in lessons:
                 own = page == f"functions/{lesson.name}" or page == SHARED
                 if own and (lesson / name).is_file():
-                    anchor = name.lower().replace(".", "")
+                    anchor = re.sub(r"[^\w-]", "", name.lower())
                     pages[f"{lesson.name}/{name}"] = f"/{page}.md#{anchor}"
     return pages
 
@@ -134,14 +145,14 @@ def class_entry(item: griffe.Class, prefix: str) -> str:
     return directive("class", head, "\n\n".join(body))
 
 
-def module_entry(path: Path) -> str:
+def module_entry(path: Path, lesson: Path) -> str:
     """Return a script: what it is for, its functions and classes."""
-    lesson = path.parent.name
+    place = path.relative_to(lesson)
     module = griffe.visit(path.stem, filepath=path, code=path.read_text(encoding="utf-8"))
-    prefix = f"{lesson}.{path.stem}"
+    prefix = ".".join((lesson.name, *place.with_suffix("").parts))
     parts = [
-        f"## {path.name}",
-        f"[Source on GitHub]({BLOB}/{lesson}/{path.name})",
+        f"## {place.as_posix()}",
+        f"[Source on GitHub]({BLOB}/{lesson.name}/{place.as_posix()})",
         *docstring(module),
     ]
     for item in public(module.members):
@@ -157,8 +168,9 @@ def function_pages(lessons: list[Path], titles: dict[str, str]) -> dict[str, str
     """Return the pages of the index of functions by their names."""
     pages = {}
     for page, paths in lesson_scripts(lessons).items():
-        title = "Helpers of several lessons" if page == SHARED else titles[paths[0].parent.name]
-        entries = "\n\n".join(module_entry(path) for path in paths)
+        first = lesson_of(paths[0], lessons)
+        title = "Helpers of several lessons" if page == SHARED else titles[first.name]
+        entries = "\n\n".join(module_entry(path, lesson_of(path, lessons)) for path in paths)
         pages[page] = f"# Functions: {title}\n\n{entries}\n"
     return pages
 

@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-GITHUB = "https://github.com/mxagar/detection_segmentation_pytorch"
+ADDRESS = (ROOT / "repository.txt").read_text(encoding="utf-8").strip()  # OWNER/NAME
+GITHUB = f"https://github.com/{ADDRESS}"
 BLOB = f"{GITHUB}/blob/main"
-COLAB = "https://colab.research.google.com/github/mxagar/detection_segmentation_pytorch/blob/main"
+COLAB = f"https://colab.research.google.com/github/{ADDRESS}/blob/main"
 LAST_NOTEBOOKS = ("exercises", "solutions")  # they follow the notebooks that teach
 
 

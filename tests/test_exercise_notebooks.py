@@ -9,7 +9,7 @@ import pytest
 from exercise_cells import tagged_ids, tags
 
 ROOT = Path(__file__).resolve().parents[1]
-LESSONS = sorted(path.parent for path in ROOT.glob("[0-9][0-9]_*/checks.py"))
+LESSONS = sorted(path.parents[1] for path in ROOT.glob("[0-9][0-9]_*/exercises/checks.py"))
 REGISTERED = re.compile(r"""^@exercise\(\s*"([\d.]+)", "([^"]+)\"""", re.MULTILINE)
 HEADING = re.compile(r"^## (\d\d\.\d+) (.+?)(?: \((\d+) min\))?$", re.MULTILINE)
 HINT = re.compile(r"<details><summary>Hint \d</summary>\n\n.+?\n\n</details>", re.DOTALL)
@@ -17,7 +17,7 @@ HINT = re.compile(r"<details><summary>Hint \d</summary>\n\n.+?\n\n</details>", r
 
 def registered(lesson: Path) -> dict[str, str]:
     """Return id and title of the exercises that a lesson's checks register."""
-    sources = (path.read_text(encoding="utf-8") for path in lesson.glob("*checks.py"))
+    sources = (path.read_text(encoding="utf-8") for path in lesson.glob("exercises/*.py"))
     pairs = (pair for source in sources for pair in REGISTERED.findall(source))
     return dict(sorted(pairs, key=lambda pair: int(pair[0].split(".")[1])))
 

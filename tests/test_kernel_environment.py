@@ -41,7 +41,7 @@ def test_threads_and_smoke() -> None:
 
 def test_copies_leave_the_lesson_alone(tmp_path: Path) -> None:
     lesson = tmp_path / "07_lesson"
-    for name in ("runs/best.pt", "data/street/a.png", "data/coco.names", "common/helper.py"):
+    for name in ("runs/best.pt", "data/street/a.png", "data/coco.names", "common/street/art.py"):
         (lesson / name).parent.mkdir(parents=True, exist_ok=True)
         (lesson / name).write_text("as it was")
     with copies_of_lessons() as copies:
@@ -49,7 +49,7 @@ def test_copies_leave_the_lesson_alone(tmp_path: Path) -> None:
         assert copy is copies[lesson]
         assert " " in str(copy) and copy.name == "07_lesson"
         files = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
-        assert files == {"data/coco.names", "common/helper.py"}
+        assert files == {"data/coco.names", "common/street/art.py"}
         (copy / "data" / "coco.names").write_text("changed")
     assert not copy.exists()
     assert (lesson / "data" / "coco.names").read_text() == "as it was"

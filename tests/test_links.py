@@ -11,11 +11,14 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
+from address import read_address
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("[0-9][0-9]_*/*.ipynb")])
+ADDRESS = read_address()
 OWN_PAGE = re.compile(
     r"https://(?:colab\.research\.google\.com/github|github\.com)"
-    r"/mxagar/detection_segmentation_pytorch/(?:blob|tree)/main/"
+    rf"/{re.escape(ADDRESS)}/(?:blob|tree)/main/"
 )
 FENCE = re.compile(r"^ {0,3}(```|~~~).*?^ {0,3}\1\s*$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
@@ -128,10 +131,9 @@ def test_slug(heading: str, expected: str) -> None:
         ("../outside.md", "leaves the repository"),
         ("https://example.com/missing", ""),
         ("mailto:someone@example.com", ""),
-        ("https://github.com/mxagar/detection_segmentation_pytorch/blob/main/sub/other.md", ""),
+        (f"https://github.com/{ADDRESS}/blob/main/sub/other.md", ""),
         (
-            "https://colab.research.google.com/github/mxagar/detection_segmentation_pytorch"
-            "/blob/main/missing.ipynb",
+            f"https://colab.research.google.com/github/{ADDRESS}/blob/main/missing.ipynb",
             "no such file",
         ),
     ],

@@ -4,34 +4,18 @@ import ast
 import re
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from freshness import code_cells, imported_modules, python_source
+from freshness import code_cells, python_source
+from rooms import imported_names, modules_of, scripts_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted(path for path in ROOT.glob("[0-9][0-9]_*") if path.is_dir())
 FOLDERS = [*LESSONS, ROOT / "tools", ROOT / "assets", ROOT / "book"]
-SCRIPTS = sorted(path for folder in FOLDERS for path in folder.glob("**/*.py"))
-
-# Helpers of the same name are copies of one another. Those that are not, and why:
-DIFFERENT: dict[str, str] = {
-    "anchors.py": "00 has Faster R-CNN's anchors and their matching; 02 has k-means",
-    "augmentation.py": "boxes and instance masks, or one label map, move with the picture",
-    "boxes.py": "00 derives and compares the measures; 02 has what Darknet's boxes need",
-    "checks.py": "each lesson has its own exercises",
-    "dataset.py": "objects, or a class for every pixel",
-    "engine.py": "a detector gives its own losses; a map of logits needs them",
-    "metrics.py": "average precision of boxes, or IoU of classes of pixels",
-    "predict.py": "boxes and masks, or label maps",
-    "presets.py": "the settings of another task",
-    "train.py": "each lesson trains its own network, with its own options",
-    "training_data.py": "other datasets and splits",
-    "training_run.py": "other models and metrics",
-}
+SCRIPTS = sorted(path for folder in FOLDERS for path in scripts_of(folder))
 
 LONGEST_FILE, LONGEST_FUNCTION = 330, 50
 
@@ -97,14 +81,14 @@ def requirements(path: Path) -> dict[str, str]:
 
 def needed_packages(lesson: Path) -> dict[str, str]:
     """Return the packages that a lesson's scripts and notebooks import, and where."""
-    sources = {path: path.read_text(encoding="utf-8") for path in lesson.glob("**/*.py")}
+    sources = {path: path.read_text(encoding="utf-8") for path in scripts_of(lesson)}
     for path in lesson.glob("*.ipynb"):
         cells = code_cells(nbformat.read(path, as_version=4))
         sources[path] = "\n".join(python_source(cell) for cell in cells)
-    own = {path.stem for path in lesson.glob("*.py")} | {"google"}  # google: Colab's own
+    own = {name.split(".")[0] for name in modules_of(lesson)} | {"google"}  # google: Colab's own
     needed = {}
     for path, source in sources.items():
-        for name in {module.split(".")[0] for module in imported_modules(source)}:
+        for name in {module.split(".")[0] for module in imported_names(source)}:
             if name not in own and name not in sys.stdlib_module_names:
                 needed[PACKAGES.get(name, name.lower().replace("_", "-"))] = relative(path)
     return needed
@@ -134,18 +118,6 @@ def test_root_lists_the_same_packages(lesson: Path) -> None:
     everything = requirements(ROOT / "requirements.txt")
     for name, bounds in requirements(lesson / "requirements.txt").items():
         assert everything.get(name) == bounds, f"{name}: not the same bounds in both files"
-
-
-def test_helpers_of_the_same_name_are_copies() -> None:
-    copies = defaultdict(list)
-    for path in SCRIPTS:
-        copies[path.name].append(path)
-    for name, paths in copies.items():
-        distinct = {path.read_bytes().replace(b"\r\n", b"\n") for path in paths}
-        if name in DIFFERENT:
-            assert len(distinct) > 1, f"{name}: the copies are equal, no exception is needed"
-        else:
-            assert len(distinct) == 1, f"{name} differs: {', '.join(map(relative, paths))}"
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=relative)

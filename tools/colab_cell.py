@@ -10,6 +10,8 @@ fork or for the tests.
 
 import argparse
 
+from address import read_address
+
 CELL = """\
 # Google Colab only: fetch this lesson's files and the packages it lacks. Elsewhere: nothing.
 import os
@@ -18,7 +20,7 @@ from pathlib import Path
 from subprocess import check_call
 
 if "google.colab" in sys.modules and Path.cwd().name != "{folder}":
-    address = "https://github.com/mxagar/detection_segmentation_pytorch"
+    address = "https://github.com/{repository}"
     clone = ["git", "clone", "--quiet", "--depth=1", "--filter=blob:none", "--sparse"]
     if not Path("lessons").exists():
         check_call([*clone, os.getenv("LESSON_REPOSITORY", address), "lessons"])
@@ -34,7 +36,7 @@ def colab_cell(folder: str) -> str:
     Args:
         folder: name of the lesson's folder, such as "02_yolo_v3_darknet".
     """
-    return CELL.format(folder=folder)
+    return CELL.format(folder=folder, repository=read_address())
 
 
 if __name__ == "__main__":

@@ -6,19 +6,21 @@ through one another, and the text files of `cfg/` and `data/`. When one of them 
 fingerprint does not fit any more, and a test asks to execute the notebook again.
 """
 
-import ast
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from IPython.core.inputtransformer2 import TransformerManager
 
+from rooms import import_graph, modules_of, own_imports, reached_from
+
 # Only the files directly in these folders count: subfolders hold what lessons generate.
 TEXT_FOLDERS = ("cfg", "data")
 TEXT_SUFFIXES = (".cfg", ".names", ".data", ".txt", ".csv", ".json")
 
+COLAB_ONLY = "# Google Colab only"  # the first cell, which does nothing elsewhere
 SCRIPT_NAME = re.compile(r"\b([A-Za-z_]\w*)\.py\b")
 
 
@@ -36,7 +38,8 @@ def source_sha256(notebook: Mapping[str, Any], folder: Path) -> str:
         SyntaxError: if a cell or a helper script is not Python.
     """
     digest = hashlib.sha256()
-    parts = [("cell", source) for source in code_cells(notebook)]
+    shown = [source for source in code_cells(notebook) if not source.startswith(COLAB_ONLY)]
+    parts = [("cell", source) for source in shown]
     for path in [*helper_files(notebook, folder), *text_files(folder)]:
         parts.append((path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8")))
     for name, text in parts:
@@ -52,22 +55,16 @@ def code_cells(notebook: Mapping[str, Any]) -> list[str]:
 
 
 def helper_files(notebook: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Return the scripts of `folder` that the notebook uses, sorted by path.
+    """Return the scripts of `folder`, in all its rooms, that the notebook uses, sorted by path.
 
     A script counts when a cell imports it or names it ("python detect.py"), or when a script that
     counts imports it.
     """
-    waiting = []
+    modules, graph, starts = modules_of(folder), import_graph(folder), set()
     for source in code_cells(notebook):
-        waiting += [f"{name}.py" for name in SCRIPT_NAME.findall(source)]
-        waiting += local_imports(python_source(source), folder)
-    found: set[Path] = set()
-    while waiting:
-        path = folder / waiting.pop()
-        if path.is_file() and path not in found:
-            found.add(path)
-            waiting += local_imports(path.read_text(encoding="utf-8"), folder)
-    return sorted(found)
+        starts |= {name for name in SCRIPT_NAME.findall(source) if name in modules}
+        starts |= own_imports(python_source(source), modules)
+    return sorted(modules[name] for name in reached_from(starts, graph))
 
 
 def text_files(folder: Path) -> list[Path]:
@@ -79,18 +76,3 @@ def text_files(folder: Path) -> list[Path]:
 def python_source(cell_source: str) -> str:
     """Write what only IPython understands, such as %matplotlib or !ls, as plain Python."""
     return TransformerManager().transform_cell(cell_source)
-
-
-def imported_modules(source: str) -> Iterator[str]:
-    """Yield the dotted names of all modules that Python code imports, wherever in the code."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-
-
-def local_imports(source: str, folder: Path) -> list[str]:
-    """Return the file names of the imported modules that are scripts of `folder`."""
-    names = {f"{module.split('.')[0]}.py" for module in imported_modules(source)}
-    return sorted(name for name in names if (folder / name).is_file())

@@ -20,7 +20,7 @@ CPUS = {
 }
 LIMITS = sorted({name for limits in CPUS.values() for name in limits})
 # What lessons make or readers bring: not part of a lesson, and often large.
-LEFT_BEHIND = ("runs", "out", "street", "my_data", "my_photos", "__pycache__", ".ipynb_checkpoints")
+LEFT_BEHIND = {"runs", "out", "my_data", "my_photos", "__pycache__", ".ipynb_checkpoints"}
 
 
 def kernel_environment(
@@ -45,6 +45,12 @@ def kernel_environment(
     return environment | ({"LESSON_SMOKE": "1"} if smoke else {})
 
 
+def left_behind(folder: str, names: list[str]) -> set[str]:
+    """Return which entries of a folder are not copied; the drawn scenes lie in data/street."""
+    drawn = {"street"} if Path(folder).name == "data" else set()
+    return (LEFT_BEHIND | drawn) & set(names)
+
+
 @contextmanager
 def copies_of_lessons() -> Iterator[dict[Path, Path]]:
     """Give a dict that maps a lesson's folder to a copy of it; the copies go at the end.
@@ -56,7 +62,7 @@ def copies_of_lessons() -> Iterator[dict[Path, Path]]:
     class Copies(dict[Path, Path]):
         def __missing__(self, folder: Path) -> Path:
             self[folder] = Path(temporary) / folder.name
-            shutil.copytree(folder, self[folder], ignore=shutil.ignore_patterns(*LEFT_BEHIND))
+            shutil.copytree(folder, self[folder], ignore=left_behind)
             return self[folder]
 
     with tempfile.TemporaryDirectory(

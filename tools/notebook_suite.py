@@ -100,8 +100,8 @@ class ExerciseSuite:
         return checked(smoke(folder / "solutions.ipynb"), "wrong")
 
     def test_every_exercise_has_its_cells(self, folder: Path) -> None:
-        import checks  # fills EXERCISES
-        from exercise_checking import EXERCISES
+        from common.checking.check import EXERCISES
+        from exercises import checks  # fills EXERCISES
 
         ids = sorted(EXERCISES)
         assert checks.check and ids
@@ -130,7 +130,7 @@ class ExerciseSuite:
 
     @pytest.mark.parametrize("answer", NONSENSE)
     def test_nonsense_is_a_message(self, exercise_id: str, answer: Any) -> None:
-        from checks import check
+        from exercises.checks import check
 
         result = check(exercise_id, answer)
         assert not result.passed

@@ -1,5 +1,10 @@
 """Random boxes for all tests of this lesson, and the shapes that hypothesis makes of them."""
 
+from lesson_tests import enter_lesson
+
+enter_lesson(__file__)
+
+
 from collections.abc import Callable, Iterator
 
 import pytest

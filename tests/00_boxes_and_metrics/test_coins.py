@@ -8,8 +8,8 @@ import pytest
 import coins
 import sliders
 from coins import NUM_COINS, correlate_discs, detect_coins, load_coins
+from common.mask_boxes import masks_to_boxes_xyxy
 from drawing import draw_boxes, draw_map, draw_pair, draw_photo, draw_precision_recall
-from mask_boxes import masks_to_boxes_xyxy
 from metrics import overlaps, precision_recall
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import exercise_checking
-from answer_running import Attempt
-from answer_values import describe, same, wrong_form
-from exercise_checking import CheckResult, check, compare_function, compare_value, exercise
+from common.checking import check as exercise_checking
+from common.checking.check import CheckResult, check, compare_function, compare_value, exercise
+from common.checking.compare import describe, same, wrong_form
+from common.checking.sandbox import Attempt
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from exercises.rotated_boxes import rotated_iou
 from notebook_suite import ExerciseSuite, NotebookSuite
-from rotated_boxes import rotated_iou
 
 
 class TestNotebooks(NotebookSuite):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from mask_boxes import masks_to_boxes_xyxy
+from common.mask_boxes import masks_to_boxes_xyxy
 from masks import decode_runs, encode_runs, mask_dice, mask_iou, pack_runs, unpack_runs
 
 SMALL = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(0, 2**49 - 1)).map(

@@ -1,5 +1,10 @@
 """What several test files of this lesson share: a tiny data set and a tiny detector."""
 
+from lesson_tests import enter_lesson
+
+enter_lesson(__file__)
+
+
 from pathlib import Path
 
 import pytest
@@ -16,7 +21,7 @@ def _two_threads() -> None:
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of eight drawn scenes of 96 x 72 pixels."""
-    from street_scenes import write_dataset
+    from common.street.scenes import write_dataset
 
     return write_dataset(tmp_path_factory.mktemp("scenes"), range(8), 96, 72, progress=False)
 

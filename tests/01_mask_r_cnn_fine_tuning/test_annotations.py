@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_utils
 
-from annotations import (
+from common.labels.masks import decode_masks
+from common.labels.read import (
     AnnotationError,
     list_splits,
     read_annotations,
@@ -19,7 +20,6 @@ from annotations import (
     read_voc,
     read_yolo,
 )
-from coco_masks import decode_masks
 
 SIZE = (40, 30)
 BOXES = {"a": [("cat", (5, 6, 25, 20)), ("dog", (0, 0, 40, 30))], "b": [("dog", (1, 2, 4, 9))]}
@@ -132,7 +132,7 @@ def test_coco_masks_of_all_notations_are_drawn_as_pycocotools_does(tmp_path):
 
 
 def test_compressed_runs_agree_with_pycocotools_on_random_masks():
-    from coco_masks import _decompress
+    from common.labels.masks import _decompress
 
     rng = np.random.default_rng(0)
     for _ in range(200):

@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -13,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-import checkpoint as checkpoints
-from checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
+from common import checkpoint as checkpoints
+from common.checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
 
-FOLDER = Path(checkpoints.__file__).parent
+FOLDER = Path(checkpoints.__file__).parents[1]
 
 
 def train_a_little(model, optimizer, schedule, steps):
@@ -136,7 +135,7 @@ def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
 
 SAVE_FOR_EVER = """
 import sys, torch
-from checkpoint import save_checkpoint
+from common.checkpoint import save_checkpoint
 model = torch.nn.Linear(400, 400)
 step = 0
 while True:
@@ -156,7 +155,7 @@ def test_killed_while_saving_leaves_a_readable_checkpoint(tmp_path):
     for _ in range(3):
         process.stdout.readline()
     time.sleep(delays.uniform(0, 0.05))
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.communicate()
     content = load_checkpoint(path)
     step = content["progress"]["step"]

@@ -9,18 +9,13 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-from annotations import AnnotationError
 from augmentation import evaluation_transforms, training_transforms
-from dataset import (
-    CocoDataset,
-    DetectionDataset,
-    PedestrianDataset,
-    collate,
-)
-from item_dataset import train_validation_split
-from mask_boxes import masks_to_boxes_xyxy
-from mask_files import read_instance_ids
-from photos import PhotoError, photo_size, read_photo
+from common.image_dataset import train_validation_split
+from common.labels.read import AnnotationError
+from common.mask_boxes import masks_to_boxes_xyxy
+from common.mask_files import read_instance_ids
+from common.photos import PhotoError, photo_size, read_photo
+from dataset import CocoDataset, DetectionDataset, PedestrianDataset
 
 FIELDS = ("boxes", "labels", "masks", "area", "iscrowd")
 EXIF_ORIENTATION = 0x0112
@@ -78,7 +73,7 @@ def test_torchvision_trains_on_empty_and_one_pixel_masks(tmp_path):
     model = maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, num_classes=2, min_size=96, max_size=128
     )
-    losses = model(*collate([dataset[0], dataset[1]]))
+    losses = model(*dataset.collate([dataset[0], dataset[1]]))
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 

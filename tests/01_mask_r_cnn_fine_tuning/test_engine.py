@@ -8,15 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from common.loading import SeededBatches, SeededItems, evaluation_loader, mix_seed, training_loader
+from common.training import NonFiniteLossError, warmup_cosine
+from dataset import DetectionDataset
 from engine import train_one_epoch
-from seeded_loading import (
-    SeededBatches,
-    SeededItems,
-    evaluation_loader,
-    mix_seed,
-    training_loader,
-)
-from training_steps import NonFiniteLossError, warmup_cosine
 
 
 class Fit(nn.Module):
@@ -155,6 +150,8 @@ def test_resumed_epoch_equals_the_whole_one(tiny_detector, batch):
 class Noisy:
     """Items with random "augmentation"."""
 
+    collate = staticmethod(DetectionDataset.collate)
+
     def __len__(self):
         return 10
 
@@ -163,6 +160,13 @@ class Noisy:
 
     def image_path(self, index):
         return f"{index}.png"
+
+
+class Still(Noisy):
+    """Items without anything random."""
+
+    def __getitem__(self, index):
+        return torch.zeros(1), {}
 
 
 def all_items(loader):
@@ -196,7 +200,7 @@ def test_loading_leaves_the_global_generator_alone():
     state = torch.get_rng_state()
     loader = training_loader(Noisy(), SeededBatches(10, 5, seed=0), 0)
     assert len(all_items(loader)) == 10
-    for _ in evaluation_loader([(torch.zeros(1), {})]):
+    for _ in evaluation_loader(Still()):
         pass
     assert torch.equal(torch.get_rng_state(), state)
 

@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 
+from common.coco_metrics import coco_metrics, format_metrics
 from evaluation import confusion_matrix, encode_mask, evaluate, validation_loss
-from pycocotools_metrics import coco_metrics, format_metrics
 
 
 class Oracle(nn.Module):

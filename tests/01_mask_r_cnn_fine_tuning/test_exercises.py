@@ -10,13 +10,13 @@ from torch import nn
 from torchvision.ops import masks_to_boxes
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-import five_class_checks
-from before_training_checks import boxes_of, enlarge, flipped_by_torchvision, random_masks
-from checks import check
-from detector_checks import HEIGHT, WIDTH, count_anchors, small_body, small_detector
+from common.street.scenes import write_dataset
+from exercises import five_classes as five_class_checks
+from exercises.checks import check
+from exercises.detector import HEIGHT, WIDTH, count_anchors, small_body, small_detector
+from exercises.own_folder import as_xywh
+from exercises.targets import boxes_of, enlarge, flipped_by_torchvision, random_masks
 from notebook_suite import ExerciseSuite, NotebookSuite
-from own_folder_checks import as_xywh
-from street_scenes import write_dataset
 
 
 class TestNotebooks(NotebookSuite):

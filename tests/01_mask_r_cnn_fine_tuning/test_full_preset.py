@@ -7,9 +7,9 @@ import pytest
 import torch
 from torchvision.models import detection as tv
 
+import splits as training_data
 import train
-import training_data
-from street_scenes import write_dataset
+from common.street.scenes import write_dataset
 
 
 @pytest.mark.slow

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-import efficientnet_lite
 import model as models
-from efficientnet_lite import LiteBackbone, PretrainedWeightsError, fold_batch_norm
+from backbone import LiteBackbone
+from common import efficientnet_lite
+from common.efficientnet_lite import PretrainedWeightsError, fold_batch_norm
 
 
 def random_batch_norms(network: nn.Module) -> nn.Module:

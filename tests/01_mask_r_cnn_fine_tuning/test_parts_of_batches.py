@@ -8,7 +8,7 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 
 from engine import divide, train_one_epoch
 from model import mask_rcnn
-from own_sampler import OwnSampler, drawing_from, use_own_samplers
+from proposal_sampling import OwnSampler, drawing_from, use_own_samplers
 
 
 def small_model():

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.downloads import HttpMirror, RemoteFile
+from common.penn_fudan import FOLDER_NAME, PENN_FUDAN, PennFudanError, fetch_penn_fudan
 from dataset import PedestrianDataset
-from file_cache import RemoteFile
-from mirrors import HttpMirror
-from penn_fudan import FOLDER_NAME, PENN_FUDAN, PennFudanError, fetch_penn_fudan
 
 ZIP_NAME = PENN_FUDAN.name
 NOWHERE = "http://127.0.0.1:9/x.zip"

@@ -9,9 +9,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 import predict
-from checkpoint import save_checkpoint
-from presets import make_settings
-from training_run import build_model
+from common.checkpoint import save_checkpoint
+from model import build_model
+from settings import make_settings
 
 
 @pytest.fixture(scope="module")

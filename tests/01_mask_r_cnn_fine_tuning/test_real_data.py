@@ -8,8 +8,8 @@ import pytest
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
-from annotations import AnnotationError, read_annotations
-from coco_masks import decode_masks
+from common.labels.masks import decode_masks
+from common.labels.read import AnnotationError, read_annotations
 from dataset import CocoDataset, DetectionDataset
 
 DATA = next(

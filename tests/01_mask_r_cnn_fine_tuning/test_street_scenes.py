@@ -11,10 +11,10 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-import street_backdrop
-import street_scenes
-from street_layout import plan_scene
-from street_scenes import (
+from common.street import backdrop as street_backdrop
+from common.street import scenes as street_scenes
+from common.street.layout import plan_scene
+from common.street.scenes import (
     FEWEST_PIXELS,
     FIRST_INSTANCE,
     INSTANCE_CLASSES,

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 import train
-from checkpoint import CheckpointError, load_checkpoint
-from presets import PRESETS, Settings, choose_preset, make_settings
-from training_data import TrainingData, load_training_data
-from training_run import TrainingRun, build_model, load_detector, make_optimizer
+from common.checkpoint import CheckpointError, load_checkpoint
+from engine import TrainingRun, make_optimizer
+from model import build_model, load_detector
+from settings import PRESETS, Settings, choose_preset, make_settings
+from splits import TrainingData, load_training_data
 
 FOLDER = Path(train.__file__).parent
 
@@ -88,7 +89,7 @@ def test_saved_detector_predicts_the_same(scenes, tmp_path):
 
 
 def test_foreign_checkpoint_is_refused(tmp_path):
-    from checkpoint import save_checkpoint
+    from common.checkpoint import save_checkpoint
 
     path = save_checkpoint(tmp_path / "x.pt", torch.nn.Linear(1, 1), settings={"class_names": []})
     assert load_checkpoint(path)
@@ -215,8 +216,8 @@ def test_two_processes_train_as_one(scenes, tmp_path):
 
 def by_hand(settings: Settings, data: TrainingData) -> tuple[list[float], torch.nn.Module]:
     """Train in one process: each half's loss drawn with its rank's seed, gradients averaged."""
-    from seeded_loading import SeededBatches, mix_seed, training_loader
-    from training_steps import warmup_cosine
+    from common.loading import SeededBatches, mix_seed, training_loader
+    from common.training import warmup_cosine
 
     torch.manual_seed(mix_seed(settings.seed))
     model = build_model(settings, len(data.class_names) + 1).train()

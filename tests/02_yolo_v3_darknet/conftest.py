@@ -1,12 +1,17 @@
 """What the tests of this lesson share: cfg files, random weights, real weights, Darknet itself."""
 
+from lesson_tests import enter_lesson
+
+enter_lesson(__file__)
+
+
 import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 
-from darknet import ConvolutionStage, Darknet
+from darknet.network import ConvolutionStage, Darknet
 from download import DownloadError, fetch
 
 HERE = Path(__file__).resolve().parent

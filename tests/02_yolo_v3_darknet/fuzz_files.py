@@ -195,8 +195,8 @@ def run_small(path: Path) -> None:
     import torch
 
     from boxes import decode
-    from darknet import Darknet
-    from optimize import FastDarknet
+    from darknet.network import Darknet
+    from speed.fast import FastDarknet
 
     with torch.device("meta"):
         network = Darknet(path)
@@ -230,7 +230,7 @@ def main() -> None:
     sys.path.insert(0, str(options.lesson))
     import torch
 
-    from darknet import Darknet, DarknetFileError
+    from darknet.network import Darknet, DarknetFileError
 
     torch.set_num_threads(1)
     chance = random.Random(options.seed)

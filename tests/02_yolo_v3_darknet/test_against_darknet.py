@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from boxes import Letterbox, postprocess
-from darknet import Darknet
+from common.photos import read_photo
+from darknet.network import Darknet
 from detector import Detector
 from download import sample_photos
-from optimize import FastDarknet
-from photos import read_photo
+from speed.fast import FastDarknet
 
 HERE = Path(__file__).resolve().parent
 DEBIAN_PHOTOS = Path("/usr/share/darknet/data")

@@ -6,14 +6,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from anchors import (
-    anchor_recall,
-    best_ious,
-    kmeans_anchors,
-    mean_best_iou,
-    plot_anchors,
-    shape_iou,
-)
+from anchors import anchor_recall, best_ious, kmeans_anchors, mean_best_iou, plot_anchors, shape_iou
 
 
 def slow_iou(a, b):

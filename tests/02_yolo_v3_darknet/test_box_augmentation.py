@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from box_augmentation import (
+from batches.augmentation import (
     GRAY,
     LEAST_VISIBLE,
     NO_AUGMENTATION,
@@ -23,7 +23,7 @@ from box_augmentation import (
     random_map,
 )
 from boxes import Letterbox
-from input_size import InputSize, height_width
+from darknet.size import InputSize, height_width
 
 # On black, a blend at an edge is a darker tone of the same colour.
 COLORS = ((250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250))

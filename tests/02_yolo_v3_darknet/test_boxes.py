@@ -8,16 +8,8 @@ import torch
 import torchvision
 
 import boxes
-from boxes import (
-    Letterbox,
-    box_iou,
-    cxcywh_to_xyxy,
-    decode,
-    postprocess,
-    suppress,
-    xyxy_to_cxcywh,
-)
-from darknet_cfg import Yolo
+from boxes import Letterbox, box_iou, cxcywh_to_xyxy, decode, postprocess, suppress, xyxy_to_cxcywh
+from darknet.cfg import Yolo
 
 
 def generator(seed=0):

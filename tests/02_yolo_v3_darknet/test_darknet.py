@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from darknet import Darknet, DarknetBatchNorm2d, DarknetFileError, activate
-from optimize import FastDarknet
-from weights import layer_tensors
+from darknet.network import Darknet, DarknetBatchNorm2d, DarknetFileError, activate
+from darknet.weights import layer_tensors
+from speed.fast import FastDarknet
 
 YOLO = "[yolo]\nmask=0\nanchors=10,14\nnum=1\nclasses=1\n"  # reads 6 channels
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from darknet_cfg import (
+from darknet.cfg import (
     Convolutional,
     DarknetFileError,
     Maxpool,
@@ -18,7 +18,7 @@ from darknet_cfg import (
     Yolo,
     parse_cfg,
 )
-from layer_plan import format_plan, plan_layers
+from darknet.layers import format_plan, plan_layers
 
 DEBIAN_CFG = Path("/usr/share/darknet/cfg")
 MODELS = ["yolov3-tiny", "yolov3", "yolov3-spp"]
@@ -132,7 +132,7 @@ def test_plans_of_the_three_networks(lesson_folder, name, layers, numbers, grids
 
 
 def test_coco_names(lesson_folder):
-    content = (lesson_folder / "data/coco.names").read_bytes()
+    content = (lesson_folder / "cfg/coco.names").read_bytes()
     expected = "634a1132eb33f8091d60f2c346ababe8b905ae08387037aed883953b7329af84"
     assert hashlib.sha256(content).hexdigest() == expected
 

@@ -1,6 +1,7 @@
 """The command, end to end, with a small network of random weights that finds much everywhere."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,10 @@ import pytest
 from PIL import Image
 
 import detect
-import detection_job
 import detector
+from common.photos import read_photo
 from detector import Detector
 from download import DownloadError
-from photos import read_photo
 
 
 @pytest.fixture
@@ -348,7 +348,7 @@ def test_without_a_screen(model, photo, tmp_path, monkeypatch, capsys):
 
 
 def test_ctrl_c_keeps_what_was_found(model, folder, tmp_path, monkeypatch, capsys):
-    original, calls = detection_job.describe, []
+    original, calls = detect.describe, []
 
     def interrupted(name, detections):
         calls.append(name)
@@ -356,7 +356,7 @@ def test_ctrl_c_keeps_what_was_found(model, folder, tmp_path, monkeypatch, capsy
             raise KeyboardInterrupt
         return original(name, detections)
 
-    monkeypatch.setattr(detection_job, "describe", interrupted)
+    monkeypatch.setattr(detect, "describe", interrupted)
     target = tmp_path / "found.json"
     assert detect.main([str(folder), *model, "--json", str(target)]) == 1
     assert "stopped; what was found so far is kept" in capsys.readouterr().err
@@ -371,6 +371,17 @@ def test_as_a_program(model, photo, tmp_path):
     assert "error: bad.jpg: the file is empty" in done.stderr
     assert done.stdout.startswith("photo.png: ")
     assert read_json(tmp_path / "o.json")[0]["image"] == "photo.png"
+
+
+def test_names_that_the_console_cannot_show(model, tmp_path):
+    """As on Windows, where a console or a file has an encoding of 256 signs."""
+    write_photo(tmp_path / "\u3042.png")
+    command = [sys.executable, detect.__file__, "\u3042.png", *model, "--json", "o.json"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"\\u3042.png: ")
+    assert read_json(tmp_path / "o.json")[0]["image"] == "\u3042.png"
 
 
 def test_help_teaches(capsys):

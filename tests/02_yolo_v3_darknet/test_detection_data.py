@@ -9,21 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-import detection_data
-import drawn_scenes
-from annotation_records import AnnotationError, ImageRecord, ObjectRecord
-from batch_loading import STEPS_PER_SIZE, TrainingBatches
-from box_augmentation import NO_AUGMENTATION, Augmentation
+import dataset as detection_data
+from batches.augmentation import NO_AUGMENTATION, Augmentation
+from batches.loading import STEPS_PER_SIZE, TrainingBatches
 from boxes import Letterbox
-from detection_data import (
-    PhotoSet,
-    choose_splits,
-    load_detection_data,
-    load_test_photos,
-    read_penn_fudan,
-)
-from loss import check_targets
-from photos import PhotoError
+from common.labels.records import AnnotationError, ImageRecord, ObjectRecord
+from common.photos import PhotoError
+from common.street import parts as drawn_scenes
+from dataset import PhotoSet, choose_splits, load_detection_data, load_test_photos, read_penn_fudan
+from losses import check_targets
 
 
 def save_photo(path: Path, seed: int = 0, width: int = 64, height: int = 48) -> None:

@@ -6,7 +6,7 @@ import torch
 
 import detector
 from boxes import Letterbox
-from darknet import DarknetFileError
+from darknet.network import DarknetFileError
 from detector import Detector, choose_device, read_names
 
 CELLS = 4  # a side, for an input of 64 x 64 pixels

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from answer_running import WrongAnswerError
-from checks import check
-from darknet_file_checks import folded
+from common.checking.sandbox import WrongAnswerError
+from exercises.boxes import decoded, scores_of
+from exercises.checks import check
+from exercises.darknet_files import folded
+from exercises.training import checked_folder, load_model, responsible
 from notebook_suite import ExerciseSuite, NotebookSuite
-from yolo_box_checks import decoded, scores_of
-from yolo_training_checks import checked_folder, load_model, responsible
 
 
 class TestNotebooks(NotebookSuite):

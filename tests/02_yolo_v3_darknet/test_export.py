@@ -12,7 +12,7 @@ import torch
 
 import export
 from boxes import decode, postprocess, suppress
-from darknet import Darknet, DarknetFileError
+from darknet.network import Darknet, DarknetFileError
 from export import ExportError, export_onnx, folded, main
 from make_cfg import make_cfg, write_cfg
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from torchvision.ops import complete_box_iou_loss
 
 from boxes import cxcywh_to_xyxy
-from darknet import Darknet, DarknetFileError
-from loss import YoloLoss, ciou_box_loss, complete_iou, initialise_outputs
+from darknet.network import Darknet, DarknetFileError
+from darknet.pretrained import initialise_outputs
+from losses import YoloLoss, ciou_box_loss, complete_iou
 
 HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-5  # of the largest gradient; the goal of the lesson is 1e-3

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-
-from darknet import Darknet, DarknetFileError
 from darknet_library import DarknetLibrary
+
+from darknet.network import Darknet, DarknetFileError
 from make_cfg import main, make_cfg, write_cfg
 
 ANCHORS = {

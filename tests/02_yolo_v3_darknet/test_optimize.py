@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import optimize
-from darknet import ConvolutionStage, Darknet, MaxpoolStage
-from darknet_cfg import Convolutional, Maxpool
-from optimize import (
+from darknet.cfg import Convolutional, Maxpool
+from darknet.network import ConvolutionStage, Darknet, MaxpoolStage
+from speed import fast as optimize
+from speed.fast import (
     FastDarknet,
     FoldedConvolution,
     PairwiseMaxpool,
@@ -15,8 +15,7 @@ from optimize import (
     has_bfloat16_instructions,
     suits_winograd,
 )
-from packing import PackedKernels, can_pack
-from winograd import TRANSFORMS, WinogradConvolution
+from speed.winograd import TRANSFORMS, PackedKernels, WinogradConvolution, can_pack
 
 needs_packing = pytest.mark.skipif(not can_pack(torch.float32), reason="no oneDNN in this PyTorch")
 CFG = """[net]

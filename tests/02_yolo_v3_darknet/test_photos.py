@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import photos
 from boxes import Letterbox
-from photos import PHOTO_SUFFIXES, PhotoError, expand_source, photo_size, read_photo
-from video import VIDEO_SUFFIXES, is_video
+from common import photos
+from common.photos import PHOTO_SUFFIXES, PhotoError, expand_source, photo_size, read_photo
+from common.video import VIDEO_SUFFIXES, is_video
 
 
 def gradient(width=40, height=30):

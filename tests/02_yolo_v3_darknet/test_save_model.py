@@ -6,12 +6,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from darknet_pipeline import DarknetPipeline
 
-from benchmark_pipelines import DarknetPipeline, OpenCVPipeline, OurPipeline, Work, find
 from boxes import box_iou
-from darknet import Darknet
-from loss import YoloLoss, initialise_outputs
-from save_model import for_one_photo, portable, save_darknet
+from darknet.network import Darknet
+from darknet.pretrained import initialise_outputs
+from darknet.save import for_one_photo, portable, save_darknet
+from losses import YoloLoss
+from speed.pipelines import OpenCVPipeline, OurPipeline, Work, find
 
 SIZE, NAMES = 64, ["red thing", "green thing", "blue thing"]
 BATCH_NORM = "batch_normalize=1\n"

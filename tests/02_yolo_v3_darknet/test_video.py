@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import detect
-import detection_job
-import video
-from photos import PhotoError
-from video import VideoSink, VideoSource
+import detect as detection_job
+from common import video
+from common.photos import PhotoError
+from common.video import VideoSink, VideoSource
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 7
 

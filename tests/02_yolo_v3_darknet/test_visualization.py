@@ -4,7 +4,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from visualization import PALETTE, annotate, caption, class_color, draw_detections, text_color
+from common.drawing import PALETTE, annotate, caption, class_color, draw_detections, text_color
 
 NAMES = ["cat", "dog", "cow"]
 BOXES = [[10, 30, 40, 50], [60, 20, 90, 70], [5, 5, 20, 20]]

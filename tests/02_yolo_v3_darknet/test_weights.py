@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from darknet import Darknet, DarknetFileError
-from weights import Header, LoadReport
+from darknet.network import Darknet, DarknetFileError
+from darknet.weights import Header, LoadReport
 
 CFG = """[net]
 width=8
@@ -294,7 +294,7 @@ def test_interrupted_saving_leaves_the_old_file(network, write_weights, monkeypa
 
 
 def test_a_file_that_shrinks_while_it_is_read(network, write_weights, monkeypatch):
-    import weights
+    from darknet import weights
 
     monkeypatch.setattr(weights, "_layers_in_file", lambda model, *_: len(model.layers))
     with pytest.raises(DarknetFileError, match="the file became shorter while it was read"):

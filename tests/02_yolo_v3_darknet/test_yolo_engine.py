@@ -12,26 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import start_weights
-from batch_loading import Batch
-from darknet import Darknet, DarknetFileError
+from batches.loading import Batch
+from common.averaged_weights import AveragedWeights
+from common.precision import autocast, choose_precision, gradient_scaler
+from common.training import NonFiniteLossError, warmup_cosine
+from darknet import pretrained as start_weights
+from darknet.network import Darknet, DarknetFileError
+from darknet.pretrained import base_cfg, output_layers, start
 from download import DownloadError
-from loss import YoloLoss
+from engine import LAST_RATE, make_optimizer, to_input, training_step
+from losses import YoloLoss
 from make_cfg import make_cfg
-from start_weights import base_cfg, output_layers, start
-from training_steps import NonFiniteLossError, warmup_cosine
-from winograd_training import TrainingConvolution, WinogradProduct, suits, use_winograd
-from yolo_engine import (
-    LAST_RATE,
-    AveragedWeights,
-    autocast,
-    choose_precision,
-    gradient_scaler,
-    make_optimizer,
-    to_input,
-    training_step,
-)
-from yolo_settings import YoloSettings
+from settings import YoloSettings
+from speed.winograd_training import TrainingConvolution, WinogradProduct, suits, use_winograd
 
 MINI = """[net]
 width=64
@@ -247,7 +240,7 @@ def test_precision() -> None:
 
 def test_memory_is_kept_where_it_can_be(lesson_folder: Path) -> None:
     """In a process of its own: it is for the whole process."""
-    command = [sys.executable, "-c", "import memory_reuse; print(memory_reuse.keep_freed_memory())"]
+    command = [sys.executable, "-c", "from speed import memory; print(memory.keep_freed_memory())"]
     done = subprocess.run(command, cwd=lesson_folder, capture_output=True, text=True, check=True)
     linux = platform.libc_ver()[0] == "glibc" and sys.platform.startswith("linux")
     assert done.stdout.strip() == str(linux)

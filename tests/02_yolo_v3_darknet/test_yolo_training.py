@@ -13,13 +13,18 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+import engine as yolo_run
 import evaluate
 import train
-import yolo_run
-from checkpoint import CheckpointError, load_checkpoint
-from darknet import Darknet
-from detection_data import PhotoSet, load_detection_data
-from detection_evaluation import (
+from common.checkpoint import CheckpointError, load_checkpoint
+from common.coco_metrics import STATISTICS, coco_metrics, format_metrics, precision_curves, run_coco
+from common.photos import read_photo
+from common.training import warmup_cosine
+from darknet.network import Darknet
+from dataset import PhotoSet, load_detection_data
+from detector import Detector
+from engine import LAST_RATE, YoloRun, choose_cfg, make_optimizer
+from evaluation import (
     Found,
     coco_detections,
     coco_truth,
@@ -27,19 +32,7 @@ from detection_evaluation import (
     find_all,
     match_class_names,
 )
-from detector import Detector
-from photos import read_photo
-from pycocotools_metrics import (
-    STATISTICS,
-    coco_metrics,
-    format_metrics,
-    precision_curves,
-    run_coco,
-)
-from training_steps import warmup_cosine
-from yolo_engine import LAST_RATE, make_optimizer
-from yolo_run import YoloRun, choose_cfg
-from yolo_settings import YoloSettings
+from settings import YoloSettings
 
 MINI = """[net]
 width=64
@@ -472,7 +465,7 @@ def test_coco_numbers_are_kept(tmp_path: Path) -> None:
 
 
 def test_class_names_match_across_spellings(lesson_folder: Path) -> None:
-    darknet = (lesson_folder / "data/coco.names").read_text().split("\n")[:80]
+    darknet = (lesson_folder / "cfg/coco.names").read_text().split("\n")[:80]
     assert match_class_names(darknet, ["tv", "Motorcycle", "dining table", "unicorn"]) == (
         {62: 0, 3: 1, 60: 2},
         ["unicorn"],

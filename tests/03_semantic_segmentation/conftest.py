@@ -1,5 +1,10 @@
 """What several test files of this lesson share: small folders of pictures and masks."""
 
+from lesson_tests import enter_lesson
+
+enter_lesson(__file__)
+
+
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +23,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of eight drawn scenes of 96 x 72 pixels with their semantic masks."""
-    from street_scenes import SEMANTIC_CLASSES, write_dataset
+    from common.street.scenes import SEMANTIC_CLASSES, write_dataset
 
     folder = write_dataset(tmp_path_factory.mktemp("scenes"), range(8), 96, 72, progress=False)
     (folder / "classes.json").write_text(json.dumps(list(SEMANTIC_CLASSES)))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from batch_gradients import BatchGradients, divisible
+from common.parallel_batches import BatchGradients, divisible
 from engine import train_one_epoch
 from models import build_model, unet
 

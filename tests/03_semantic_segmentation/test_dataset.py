@@ -10,13 +10,19 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from augmentation import evaluation_transforms, training_transforms
-from class_table import IGNORE_INDEX, ClassTable, DataError, numbered_classes, read_class_table
-from dataset import PedestrianDataset, SegmentationDataset, collate
-from item_dataset import train_validation_split
-from label_maps import read_label_map
-from presets import make_settings
-from street_scenes import SEMANTIC_CLASSES, draw_scene
-from training_data import count_pixels, load_training_data
+from common.image_dataset import train_validation_split
+from common.street.scenes import SEMANTIC_CLASSES, draw_scene
+from dataset import PedestrianDataset, SegmentationDataset
+from masks.class_table import (
+    IGNORE_INDEX,
+    ClassTable,
+    DataError,
+    numbered_classes,
+    read_class_table,
+)
+from masks.label_maps import read_label_map
+from settings import make_settings
+from splits import count_pixels, load_training_data
 
 KINDS = ("index", "sixteen", "palette", "palette_colors", "color")
 
@@ -354,11 +360,11 @@ def test_sparse_labels_are_one_place_of_every_block(size):
 
 def test_collate_stacks_and_refuses_mixed_sizes():
     plain = evaluation_transforms()
-    images, targets = collate([plain(*ramp()), plain(*ramp())])
+    images, targets = SegmentationDataset.collate([plain(*ramp()), plain(*ramp())])
     assert (images.shape, targets["labels"].shape) == ((2, 3, 20, 30), (2, 20, 30))
     assert targets["image_id"] == [0, 0]
     with pytest.raises(ValueError, match=r"2 sizes .*\[\(20, 30\), \(21, 30\)\]. Give"):
-        collate([plain(*ramp()), plain(*ramp(21))])
+        SegmentationDataset.collate([plain(*ramp()), plain(*ramp(21))])
 
 
 def test_split_is_seeded_and_complete(make_folder):

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from checks import check
+from common.street.scenes import SEMANTIC_CLASSES
+from exercises.checks import check
+from exercises.training import MOST_PARAMETERS, scene_batches
+from exercises.unet import paper_sizes, unpadded
 from losses import dice_loss
 from models import unet
 from notebook_suite import ExerciseSuite, NotebookSuite
-from street_scenes import SEMANTIC_CLASSES
-from unet_checks import paper_sizes, unpadded
-from unet_training_checks import MOST_PARAMETERS, scene_batches
 
 
 class TestNotebooks(NotebookSuite):

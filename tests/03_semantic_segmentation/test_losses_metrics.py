@@ -12,7 +12,6 @@ from torchmetrics.functional.classification import (
     multiclass_jaccard_index,
 )
 
-from class_table import IGNORE_INDEX
 from losses import (
     DICE_SMOOTHING,
     balanced_class_weights,
@@ -23,6 +22,7 @@ from losses import (
     focal_loss,
     segmentation_losses,
 )
+from masks.class_table import IGNORE_INDEX
 from metrics import ConfusionMatrix, format_metrics, summarize
 
 NUM_MAPS = 10_000

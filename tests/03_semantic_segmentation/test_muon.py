@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from muon import Muon, balance, split_matrices
-from optimizers import make_optimizer
+from common.optimizers import Muon, balance, make_optimizer, split_matrices
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (24, 504), (96, 3888), (64, 16)])

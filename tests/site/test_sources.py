@@ -7,6 +7,7 @@ import pytest
 import chapters
 import notebooks
 from markdown_text import outside_code, plain, sentence_with, slug, split
+from repository import ADDRESS
 from site_map import SiteMap
 
 README = """# Course
@@ -81,7 +82,7 @@ def test_no_heading_of_the_readme_is_lost(repository: Path) -> None:
         ("01_a/n.ipynb#Box-formats", "README.md", "/01_a/n.ipynb#box-formats"),
         ("01_a/boxes.py", "README.md", "/functions/01_a.md#boxespy"),
         ("assets/a.svg", "README.md", "/assets/a.svg"),
-        ("01_a/other.txt", "README.md", "https://github.com/mxagar/"),
+        ("01_a/other.txt", "README.md", f"https://github.com/{ADDRESS}/"),
         ("01_a", "README.md", "/01_a/index.md"),
         ("https://example.com/x", "README.md", "https://example.com/x"),
         ("mailto:a@b.c", "README.md", "mailto:a@b.c"),

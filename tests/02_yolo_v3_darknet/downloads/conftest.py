@@ -10,10 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import download
-import file_cache
+from common import downloads as file_cache
+from common.downloads import HttpMirror, RemoteFile
 from download import DownloadError, fetch
-from file_cache import RemoteFile
-from mirrors import HttpMirror
 
 CONTENT = hashlib.shake_256(b"weights").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

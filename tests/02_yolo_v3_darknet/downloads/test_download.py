@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 
 import download
+from common.downloads import HttpMirror, RemoteFile
 from download import fetch
-from file_cache import RemoteFile
-from mirrors import HttpMirror
 
 CONTENT = hashlib.shake_256(b"weights").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

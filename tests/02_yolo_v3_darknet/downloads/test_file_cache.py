@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,9 +14,9 @@ import pooch
 import pytest
 
 import download
-import file_cache
+from common import downloads as file_cache
+from common.downloads import HttpMirror, LocalCopy
 from download import fetch
-from mirrors import HttpMirror, LocalCopy
 
 CONTENT = hashlib.shake_256(b"weights").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -55,8 +54,7 @@ def test_complete_left_over_is_used_without_network(register, server, cache, ass
 CHILD = """
 import sys
 import download
-from file_cache import RemoteFile
-from mirrors import HttpMirror
+from common.downloads import HttpMirror, RemoteFile
 name, size, sha256, url = sys.argv[1:]
 download.FILES[name] = RemoteFile(name, int(size), sha256, (HttpMirror(url),))
 download.fetch(name)
@@ -75,7 +73,7 @@ def test_killed_download_is_continued_by_the_next_run(register, server, cache, a
     while not (part.exists() and part.stat().st_size > 0):
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
-    child.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+    child.kill()
     child.wait()
     assert not (cache / NAME).exists()
     size = part.stat().st_size

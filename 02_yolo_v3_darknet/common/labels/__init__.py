@@ -1,0 +1,1 @@
+"""Readers of labels in the formats of COCO, Pascal VOC and YOLO."""

@@ -1,0 +1,167 @@
+"""Label maps of pictures of any size, in a bounded amount of memory, and a model measured by them.
+
+A picture that fits into the window goes through the model whole. A larger one is cut into
+overlapping windows. Where they overlap, class probabilities are averaged, and a window's pixels
+weigh less towards its edges, where the model sees less of the surroundings.
+
+Only one row of windows is held at a time: (K, window height, W) numbers, however high the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from common.checkpoint import load_weights
+from common.presets import read_run
+from metrics import ConfusionMatrix
+from models import SegmentationModel, build_model
+from settings import Settings
+
+DEFAULT_WINDOW = (240, 320)  # height, width
+DEFAULT_OVERLAP = 0.25
+Batch = tuple[Tensor, dict[str, Any]]
+
+
+@torch.inference_mode()
+def predict_labels(
+    model: nn.Module,
+    image: Tensor,
+    window: tuple[int, int] = DEFAULT_WINDOW,
+    overlap: float = DEFAULT_OVERLAP,
+) -> Tensor:
+    """Return the label map of one picture.
+
+    Args:
+        model: a model of `models`, in evaluation mode; its output of (1, 3, h, w) is a dict with
+            "out" (1, K, h, w).
+        image: (3, H, W), float in 0..1 or uint8, of any size from 1 x 1.
+        window: (height, width) of the part that the model sees at once.
+        overlap: share of a window that its neighbour covers too, 0 to below 1.
+
+    Returns:
+        uint8 (H, W) on the CPU: each pixel's most probable class; the first of equals.
+
+    Raises:
+        ValueError: the image is not (3, H, W) or empty; window or overlap out of range.
+    """
+    _check(image, window, overlap)
+    device = next(model.parameters()).device
+    height, width = image.shape[-2:]
+    if height <= window[0] and width <= window[1]:
+        logits = model(as_batch(image, device))["out"][0]  # (K, H, W)
+        return logits.argmax(dim=0).to("cpu", torch.uint8)
+    labels = torch.empty(height, width, dtype=torch.uint8)
+    for top, rows in _strips(model, image, window, overlap, device):
+        labels[top : top + rows.shape[1]] = rows.argmax(dim=0).to("cpu", torch.uint8)
+    return labels
+
+
+def as_batch(image: Tensor, device: torch.device) -> Tensor:
+    """Return one picture (3, H, W), uint8 or float, as a batch (1, 3, H, W), float in 0..1."""
+    batch = image[None].to(device)
+    batch = batch / 255 if batch.dtype == torch.uint8 else batch.float()
+    return batch.contiguous(memory_format=torch.channels_last)
+
+
+def window_starts(length: int, window: int, overlap: float) -> list[int]:
+    """Return where windows begin along a side; evenly spread, the last one ends at the edge."""
+    if length <= window:
+        return [0]
+    step = max(1.0, window * (1 - overlap))
+    count = int(np.ceil((length - window) / step)) + 1
+    return np.linspace(0, length - window, count).round().astype(int).tolist()
+
+
+def _strips(
+    model: nn.Module,
+    image: Tensor,
+    window: tuple[int, int],
+    overlap: float,
+    device: torch.device,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield (top, summed probabilities (K, rows, W)): rows that no later window touches."""
+    height, width = image.shape[-2:]
+    size = min(window[0], height), min(window[1], width)
+    weight = _weights(size, device)  # (h, w)
+    tops = window_starts(height, size[0], overlap)
+    waiting = None
+    for top, next_top in zip(tops, [*tops[1:], height], strict=True):
+        strip = 0  # (K, h, W)
+        for left in window_starts(width, size[1], overlap):
+            part = image[:, top : top + size[0], left : left + size[1]]
+            scores = model(as_batch(part, device))["out"][0].float().softmax(dim=0) * weight
+            if isinstance(strip, int):
+                strip = scores.new_zeros(len(scores), size[0], width)
+            strip[:, :, left : left + size[1]] += scores
+        if waiting is not None:
+            strip[:, : waiting.shape[1]] += waiting
+        done = next_top - top
+        yield top, strip[:, :done]
+        waiting = strip[:, done:].clone()
+
+
+def _weights(size: tuple[int, int], device: torch.device) -> Tensor:
+    """Return (h, w): 1 in the middle, falling in straight lines towards the edges, above 0."""
+    ramps = []
+    for length in size:
+        position = torch.arange(length, device=device) + 0.5
+        ramps.append(torch.minimum(position, length - position) / (length / 2))
+    return ramps[0][:, None] * ramps[1]
+
+
+def _check(image: Tensor, window: tuple[int, int], overlap: float) -> None:
+    if image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
+        raise ValueError(f"image is {tuple(image.shape)}; (3, H, W) with pixels is allowed")
+    if min(window) < 1:
+        raise ValueError(f"window is {tuple(window)}; both sides have to be at least 1 pixel")
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap is {overlap}; allowed are 0 to below 1")
+
+
+def load_model(path: str | Path) -> tuple[SegmentationModel, tuple[str, ...], Settings]:
+    """Build the model of a checkpoint, with its weights; return its class names and settings too.
+
+    Raises:
+        CheckpointError: see `common.presets.read_run`.
+    """
+    checkpoint, class_names, settings = read_run(path, Settings)
+    model = build_model(
+        settings.model,
+        len(class_names),
+        settings.pretrained,
+        load=False,
+        half_size=settings.half_size,
+    )
+    load_weights(checkpoint, model)
+    return model.eval(), class_names, settings
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    num_classes: int,
+    window: tuple[int, int] = DEFAULT_WINDOW,
+    progress: bool = True,
+) -> ConfusionMatrix:
+    """Predict every picture in its full size and count pixels by true and predicted class.
+
+    Args:
+        model: one of `models`; it is put into evaluation mode.
+        batches: (images, targets) of `common.loading.evaluation_loader`.
+        num_classes: K.
+        window: larger pictures are predicted by `evaluation.predict_labels`.
+        progress: show a progress bar on stderr.
+    """
+    model.eval()
+    matrix = ConfusionMatrix(num_classes)
+    for images, targets in tqdm(batches, "evaluating", disable=not progress, leave=False):
+        for image, labels in zip(images, targets["labels"], strict=True):
+            matrix.update(predict_labels(model, image, window), labels.cpu())
+    return matrix

@@ -1,0 +1,1 @@
+"""Label maps and their classes: read, checked and drawn."""

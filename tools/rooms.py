@@ -1,0 +1,102 @@
+"""Which files a lesson consists of, and which of them import which.
+
+A lesson's folder has front files, beside its README, and inner rooms: packages such as `common/`.
+Scripts import one another by their place in the lesson: `import boxes`, `from common.photos import
+read_photo`. The scripts are read here, never imported.
+"""
+
+import ast
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from IPython.core.inputtransformer2 import TransformerManager
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMON = "common"
+GENERATED = {"runs", "out", "__pycache__", ".ipynb_checkpoints", "my_data", "my_photos"}
+
+
+def find_lessons(root: Path = ROOT) -> list[Path]:
+    """Return the folders of all lessons, sorted."""
+    return sorted(path for path in root.glob("[0-9][0-9]_*") if path.is_dir())
+
+
+def scripts_of(lesson: Path) -> list[Path]:
+    """Return all scripts of a lesson, in all rooms, sorted; not what lessons or readers make."""
+    found = (path for path in lesson.rglob("*.py"))
+    return sorted(path for path in found if not GENERATED & set(path.relative_to(lesson).parts))
+
+
+def module_name(script: Path, lesson: Path) -> str:
+    """Return the name by which a script is imported, such as "common.street.scenes"."""
+    parts = script.relative_to(lesson).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules_of(lesson: Path) -> dict[str, Path]:
+    """Return the scripts of a lesson by the names by which they are imported."""
+    return {module_name(path, lesson): path for path in scripts_of(lesson)}
+
+
+def imported_names(source: str) -> Iterator[str]:
+    """Yield the dotted names of all modules that Python code imports, wherever in the code.
+
+    Of `from a import b` both "a" and "a.b" are given: b may be a module.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(source: str, modules: Iterable[str]) -> set[str]:
+    """Return the modules of a lesson that Python code imports; a package brings its __init__."""
+    known, found = set(modules), set()
+    for name in imported_names(source):
+        parts = name.split(".")
+        found |= {".".join(parts[: k + 1]) for k in range(len(parts))} & known
+    return found
+
+
+def import_graph(lesson: Path) -> dict[str, set[str]]:
+    """Return for each module of a lesson the modules of the lesson that it imports.
+
+    The packages that a module lies in are left out: Python has begun with them before it.
+    """
+    modules = modules_of(lesson)
+    graph = {}
+    for name, path in modules.items():
+        parts = name.split(".")
+        around = {".".join(parts[: k + 1]) for k in range(len(parts))}
+        graph[name] = own_imports(path.read_text(encoding="utf-8"), modules) - around
+    return graph
+
+
+def reached_from(starts: Iterable[str], graph: dict[str, set[str]]) -> set[str]:
+    """Return the modules that can be reached from some, these included."""
+    waiting, reached = list(starts), set()
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += graph.get(name, ())
+    return reached
+
+
+def cell_sources(notebook: Path) -> list[str]:
+    """Return the code cells of a notebook as plain Python, without IPython's own commands."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    sources = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return [TransformerManager().transform_cell(source) for source in sources]
+
+
+def front_modules(lesson: Path, graph: dict[str, set[str]]) -> set[str]:
+    """Return where a reader comes in: the front's scripts, and what its notebooks import."""
+    starts = {name for name in graph if "." not in name and (lesson / f"{name}.py").is_file()}
+    for notebook in lesson.glob("*.ipynb"):
+        for source in cell_sources(notebook):
+            starts |= own_imports(source, graph)
+    return starts
