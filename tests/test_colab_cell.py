@@ -64,12 +64,19 @@ def run_cell(folder: str, empty: Path, colab: bool = True, **variables: str) -> 
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_lesson_of_this_working_tree(lesson: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def working_tree(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, set[str]]:
+    """The address of a repository with all files of this one, and their names."""
     listed = git("ls-files", "-co", "--exclude-standard", "-z", cwd=ROOT).split("\0")
     files = {name: (ROOT / name).read_bytes() for name in listed if (ROOT / name).is_file()}
-    (tmp_path / "remote").mkdir()
-    address = publish(files, tmp_path / "remote")
+    return publish(files, tmp_path_factory.mktemp("remote")), set(files)
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_lesson_of_this_working_tree(
+    lesson: str, working_tree: tuple[str, set[str]], tmp_path: Path
+) -> None:
+    address, files = working_tree
     first, second = run_cell(lesson, tmp_path / "content", LESSON_REPOSITORY=address)
     expected = tmp_path / "content" / "lessons" / lesson
     assert Path(first[0]) == Path(first[2]) == expected

@@ -40,6 +40,8 @@ def project(tmp_path: Path, repository: Path) -> Path:
             folder.mkdir()
         (tmp_path / lesson / "helper.py").write_text(f'import {own}\nLESSON = "{lesson}"\n')
         (tmp_path / lesson / f"{own}.py").write_text("")
+        enter = "from lesson_tests import enter_lesson\n\nenter_lesson(__file__)\n"
+        (tmp_path / "tests" / lesson / "conftest.py").write_text(enter)
         text = LESSON_TEST.format(lesson=lesson, foreign=foreign)
         (tmp_path / "tests" / lesson / "test_lesson.py").write_text(text)
     (tmp_path / "tests" / "test_general.py").write_text("def test_general(): pass\n")
@@ -79,6 +81,14 @@ def test_a_file_that_cannot_be_imported_is_a_failure(project: Path) -> None:
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "0 passed, 1 failed, 0 skipped"
     assert "nothing_of_this_name" in done.stdout
+
+
+def test_two_lessons_in_one_process_are_refused(project: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "tests/11_first", "tests/12_second"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=180)
+    assert done.returncode != 0
+    assert "this process tests 11_first already" in done.stdout + done.stderr
+    assert "python tools/test.py" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
