@@ -9,8 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from freshness import code_cells, python_source
-from rooms import imported_names, modules_of, scripts_of
+from rooms import code_cells, imported_names, modules_of, python_source, scripts_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted(path for path in ROOT.glob("[0-9][0-9]_*") if path.is_dir())

@@ -12,9 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from IPython.core.inputtransformer2 import TransformerManager
-
-from rooms import import_graph, modules_of, own_imports, reached_from
+from rooms import (
+    code_cells,
+    import_graph,
+    modules_of,
+    own_imports,
+    python_source,
+    reached_from,
+)
 
 # Only the files directly in these folders count: subfolders hold what lessons generate.
 TEXT_FOLDERS = ("cfg", "data")
@@ -48,12 +53,6 @@ def source_sha256(notebook: Mapping[str, Any], folder: Path) -> str:
     return digest.hexdigest()
 
 
-def code_cells(notebook: Mapping[str, Any]) -> list[str]:
-    """Return the sources of the code cells, from top to bottom."""
-    cells = (cell for cell in notebook["cells"] if cell["cell_type"] == "code")
-    return ["".join(cell["source"]) for cell in cells]
-
-
 def helper_files(notebook: Mapping[str, Any], folder: Path) -> list[Path]:
     """Return the scripts of `folder`, in all its rooms, that the notebook uses, sorted by path.
 
@@ -71,8 +70,3 @@ def text_files(folder: Path) -> list[Path]:
     """Return the text files directly in `cfg/` and `data/`, sorted by path."""
     paths = (path for name in TEXT_FOLDERS for path in (folder / name).glob("*"))
     return sorted(path for path in paths if path.suffix in TEXT_SUFFIXES and path.is_file())
-
-
-def python_source(cell_source: str) -> str:
-    """Write what only IPython understands, such as %matplotlib or !ls, as plain Python."""
-    return TransformerManager().transform_cell(cell_source)

@@ -7,8 +7,9 @@ read_photo`. The scripts are read here, never imported.
 
 import ast
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from IPython.core.inputtransformer2 import TransformerManager
 
@@ -86,17 +87,21 @@ def reached_from(starts: Iterable[str], graph: dict[str, set[str]]) -> set[str]:
     return reached
 
 
-def cell_sources(notebook: Path) -> list[str]:
-    """Return the code cells of a notebook as plain Python, without IPython's own commands."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    sources = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    return [TransformerManager().transform_cell(source) for source in sources]
+def code_cells(notebook: Mapping[str, Any]) -> list[str]:
+    """Return the sources of the code cells of a notebook (nbformat 4), from top to bottom."""
+    cells = (cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    return ["".join(cell["source"]) for cell in cells]
+
+
+def python_source(cell_source: str) -> str:
+    """Write what only IPython understands, such as %matplotlib or !ls, as plain Python."""
+    return TransformerManager().transform_cell(cell_source)
 
 
 def front_modules(lesson: Path, graph: dict[str, set[str]]) -> set[str]:
     """Return where a reader comes in: the front's scripts, and what its notebooks import."""
     starts = {name for name in graph if "." not in name and (lesson / f"{name}.py").is_file()}
     for notebook in lesson.glob("*.ipynb"):
-        for source in cell_sources(notebook):
-            starts |= own_imports(source, graph)
+        for source in code_cells(json.loads(notebook.read_text(encoding="utf-8"))):
+            starts |= own_imports(python_source(source), graph)
     return starts
