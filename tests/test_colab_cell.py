@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from colab_cell import colab_cell
+from rooms import project_files
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted(path.parent.name for path in ROOT.glob("[0-9][0-9]_*/requirements.txt"))
@@ -67,8 +68,7 @@ def run_cell(folder: str, empty: Path, colab: bool = True, **variables: str) -> 
 @pytest.fixture(scope="module")
 def working_tree(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, set[str]]:
     """The address of a repository with all files of this one, and their names."""
-    listed = git("ls-files", "-co", "--exclude-standard", "-z", cwd=ROOT).split("\0")
-    files = {name: (ROOT / name).read_bytes() for name in listed if (ROOT / name).is_file()}
+    files = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in project_files()}
     return publish(files, tmp_path_factory.mktemp("remote")), set(files)
 
 

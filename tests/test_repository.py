@@ -2,17 +2,24 @@
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from rooms import code_cells, imported_names, modules_of, python_source, scripts_of
+from rooms import (
+    code_cells,
+    find_lessons,
+    imported_names,
+    modules_of,
+    project_files,
+    python_source,
+    scripts_of,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
-LESSONS = sorted(path for path in ROOT.glob("[0-9][0-9]_*") if path.is_dir())
+LESSONS = find_lessons()
 FOLDERS = [*LESSONS, ROOT / "tools", ROOT / "assets", ROOT / "book"]
 SCRIPTS = sorted(path for folder in FOLDERS for path in scripts_of(folder))
 
@@ -47,14 +54,6 @@ FORBIDDEN = re.compile(
 
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
-
-
-def project_files() -> list[Path]:
-    """Return the files under version control and those that would be added to it."""
-    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, f"{ROOT} is not a git checkout: clone the repository"
-    return [ROOT / name for name in done.stdout.split("\0") if (ROOT / name).is_file()]
 
 
 def written_text(path: Path) -> str:

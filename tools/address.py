@@ -11,13 +11,12 @@ Notebooks need not be executed again: their first cell has no part in what they 
 
 import argparse
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 from atomic import replacing
+from rooms import ROOT, project_files
 
-ROOT = Path(__file__).resolve().parents[1]
 FILE = "repository.txt"
 SUFFIXES = (
     ".md",
@@ -42,10 +41,7 @@ def read_address(root: Path = ROOT) -> str:
 
 def text_files(root: Path) -> list[Path]:
     """Return the files under version control in which people read text."""
-    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    paths = (root / name for name in done.stdout.split("\0"))
-    return [path for path in paths if path.suffix in SUFFIXES and path.is_file()]
+    return [path for path in project_files(root) if path.suffix in SUFFIXES]
 
 
 def write_address(new: str, root: Path = ROOT) -> list[Path]:

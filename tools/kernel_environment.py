@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rooms import GENERATED
+
 # Plain x86-64; what every x86-64 processor since about 2015 has; all that this one has.
 CPUS = {
     "default": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
@@ -19,8 +21,6 @@ CPUS = {
     "native": {},
 }
 LIMITS = sorted({name for limits in CPUS.values() for name in limits})
-# What lessons make or readers bring: not part of a lesson, and often large.
-LEFT_BEHIND = {"runs", "out", "my_data", "my_photos", "__pycache__", ".ipynb_checkpoints"}
 
 
 def kernel_environment(
@@ -48,7 +48,7 @@ def kernel_environment(
 def left_behind(folder: str, names: list[str]) -> set[str]:
     """Return which entries of a folder are not copied; the drawn scenes lie in data/street."""
     drawn = {"street"} if Path(folder).name == "data" else set()
-    return (LEFT_BEHIND | drawn) & set(names)
+    return (GENERATED | drawn) & set(names)
 
 
 @contextmanager

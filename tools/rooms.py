@@ -7,6 +7,7 @@ read_photo`. The scripts are read here, never imported.
 
 import ast
 import json
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,26 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = "common"
+# What lessons make or readers bring: not part of a lesson, and often large.
 GENERATED = {"runs", "out", "__pycache__", ".ipynb_checkpoints", "my_data", "my_photos"}
 
 
 def find_lessons(root: Path = ROOT) -> list[Path]:
     """Return the folders of all lessons, sorted."""
     return sorted(path for path in root.glob("[0-9][0-9]_*") if path.is_dir())
+
+
+def project_files(root: Path = ROOT) -> list[Path]:
+    """Return the files under version control below a folder, and those that would be added to it.
+
+    Raises:
+        RuntimeError: the folder lies in no git checkout.
+    """
+    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8")
+    if done.returncode:
+        raise RuntimeError(f"{root} is not a git checkout: clone the repository")
+    return [root / name for name in done.stdout.split("\0") if (root / name).is_file()]
 
 
 def scripts_of(lesson: Path) -> list[Path]:
@@ -63,11 +78,15 @@ def own_imports(source: str, modules: Iterable[str]) -> set[str]:
 
 
 def import_graph(lesson: Path) -> dict[str, set[str]]:
-    """Return for each module of a lesson the modules of the lesson that it imports.
+    """Return for each module of a lesson the modules of the lesson that it imports."""
+    return graph_of(modules_of(lesson))
+
+
+def graph_of(modules: Mapping[str, Path]) -> dict[str, set[str]]:
+    """Return for each of some scripts, by their names, which of the others it imports.
 
     The packages that a module lies in are left out: Python has begun with them before it.
     """
-    modules = modules_of(lesson)
     graph = {}
     for name, path in modules.items():
         parts = name.split(".")

@@ -19,8 +19,8 @@ from rooms import (
     ROOT,
     find_lessons,
     front_modules,
+    graph_of,
     modules_of,
-    own_imports,
     reached_from,
 )
 
@@ -64,10 +64,7 @@ def needed_files(lesson: Path, source: Path) -> dict[Path, Path]:
             if is_common(name):
                 places[name] = (path.relative_to(folder), path)
     scripts = {**own, **{name: path for name, (_, path) in places.items()}}
-    graph = {
-        name: own_imports(path.read_text(encoding="utf-8"), scripts) - {name}
-        for name, path in scripts.items()
-    }
+    graph = graph_of(scripts)
     reached = reached_from(set(own) | front_modules(lesson, graph), graph)
     return dict(places[name] for name in reached if name in places)
 
