@@ -34,7 +34,7 @@ help:
 	@echo "make test-full  the same with the long tests: full lessons, many cases, killed trainings"
 	@echo "make site       build the course as a website in build/site, ready to read or publish"
 	@echo "make lab        open the lessons in JupyterLab"
-	@echo "make notebooks  execute the committed notebooks in place, with the laptop preset"
+	@echo "make notebooks  execute the committed notebooks in place, with the preset street"
 	@echo "make figures    draw all figures of assets/ again, from the lessons' code"
 	@echo "make lint       ruff alone"
 	@echo "make format     let ruff rewrite the code in the project's style"
@@ -62,7 +62,7 @@ site: $(FOR_SITE)
 lab: $(FOR_LESSONS)
 	$(BIN)/python -m jupyter lab
 
-# No GPU is shown to the lessons, so every machine writes the outputs of the laptop preset.
+# No GPU is shown to the lessons, so every machine writes the outputs of the preset street.
 notebooks: export CUDA_VISIBLE_DEVICES :=
 notebooks: $(FOR_LESSONS)
 	$(BIN)/python tools/run_lessons.py --in-place $(LESSONS)

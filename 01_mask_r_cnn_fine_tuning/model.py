@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import MobileNet_V3_Large_Weights
 from torchvision.models import detection as tv
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -27,17 +29,20 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from backbone import LiteBackbone
 from common.checkpoint import load_weights
-from common.efficientnet_lite import IMAGE_MEAN, IMAGE_STD, PretrainedWeightsError
-from common.presets import read_run
-from refined_boxes import RefinedBoxes
-from settings import Settings
+from common.efficientnet_lite import (
+    ARCHITECTURE,
+    IMAGE_MEAN,
+    IMAGE_STD,
+    PretrainedWeightsError,
+    load_imagenet_weights,
+)
+from common.settings import read_run
+from settings import BACKBONES, Settings
 
-BACKBONES = ("resnet50", "mobilenet_v3", "efficientnet_lite0")
+MASK_THRESHOLD = 0.5  # a pixel of a mask is the object's above it
 MASK_HIDDEN = (
     256  # channels between a COCO mask head's two last layers, as in the official tutorial
 )
@@ -47,7 +52,7 @@ BOX_UNITS = 256
 MASK_CHANNELS = (64, 64)
 ANCHOR_SIZES = ((24.0,), (56.0,), (128.0,))  # on strides 8, 16, 32: pixels, square root of area
 ANCHOR_RATIOS = (0.5, 1.0, 2.5)  # height / width; standing people are about 2.5
-TRAINING_SIDE, MASK_SIDE, LONGEST_SIDE = 240, 264, 352  # pixels that the detector sees
+TRAINED_STAGES = 5  # of the small backbone's seven; the first ones know edges and textures
 CANONICAL_SCALE = 448  # below 112 pixels an object is read from stride 4: outlines need it
 
 
@@ -78,18 +83,6 @@ def faster_rcnn(
     `mobilenet_v3` starts from COCO weights here, not from ImageNet's.
     """
     return _build(backbone, num_classes, pretrained, masks=False, **options)
-
-
-def mask_head_parameters(model: tv.FasterRCNN) -> list[nn.Parameter]:
-    """List the parameters of the layers that draw masks; none for Faster R-CNN."""
-    heads = model.roi_heads
-    parts = (heads.mask_head, heads.mask_predictor) if heads.has_mask() else ()
-    return [one for part in parts for one in part.parameters()]
-
-
-def backbone_parameters(model: tv.FasterRCNN) -> list[nn.Parameter]:
-    """List the parameters of the layers below the feature pyramid."""
-    return list(model.backbone.body.parameters())
 
 
 def freeze_batch_norm(module: nn.Module) -> None:
@@ -123,11 +116,8 @@ def _build(
             f"num_classes is {num_classes}; at least 2: the background and one class of yours"
         )
     if backbone == "efficientnet_lite0":
-        body = LiteBackbone(
-            PYRAMID_CHANNELS, pretrained=pretrained, live_batch_norm=live_batch_norm
-        )
-        model = on_lite_backbone(body, num_classes, masks, **options)
-        return model.to(memory_format=torch.channels_last)
+        body = LiteBackbone(pretrained=pretrained, live_batch_norm=live_batch_norm)
+        return on_lite_backbone(body, num_classes, masks, **options)
     try:
         if backbone == "mobilenet_v3" and masks:
             model = _on_mobilenet(num_classes, pretrained, **options)
@@ -136,7 +126,7 @@ def _build(
     except URLError as error:
         raise PretrainedWeightsError(
             f"the pretrained weights of {backbone} cannot be downloaded ({error.reason}). Without "
-            "a network use the backbone efficientnet_lite0: the preset 'laptop'"
+            "a network use the backbone efficientnet_lite0: the preset street"
         ) from error
     if not live_batch_norm:
         freeze_batch_norm(model)
@@ -176,11 +166,66 @@ def _on_mobilenet(num_classes: int, pretrained: bool, **options: Any) -> tv.Mask
     return tv.MaskRCNN(body, num_classes, rpn_anchor_generator=anchors, **options)
 
 
-class CoarseProposals(RegionProposalNetwork):
-    """A region proposal network that leaves out the finest level.
+class LiteBackbone(nn.Module):
+    """EfficientNet-Lite0 and a feature pyramid (Lin et al., 2017) on strides 4, 8, 16 and 32.
 
-    Stride 4 has three quarters of all positions. The second stage still reads it for
-    detail.
+    Its batch norm layers keep the statistics of ImageNet: each is a fixed scale and shift, and part
+    of the convolution in front of it.
+
+    Args:
+        out_channels: width of the pyramid.
+        pretrained: whether to load the ImageNet weights.
+        live_batch_norm: take the statistics from each batch instead.
+
+    Raises:
+        PretrainedWeightsError: the weights' package is not installed, or its file is another.
+    """
+
+    def __init__(
+        self,
+        out_channels: int = PYRAMID_CHANNELS,
+        pretrained: bool = True,
+        live_batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.body = timm.create_model(ARCHITECTURE, features_only=True, out_indices=(1, 2, 3, 4))
+        if pretrained:
+            load_imagenet_weights(self.body)
+        if not live_batch_norm:
+            fold_batch_norm(self.body)
+        early = [self.body.conv_stem, self.body.bn1, *self.body.blocks[:-TRAINED_STAGES]]
+        nn.ModuleList(early).requires_grad_(False)
+        self.names = ("4", "8", "16", "32")  # each level's stride
+        self.fpn = FeaturePyramidNetwork(self.body.feature_info.channels(), out_channels)
+        self.out_channels = out_channels
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """Return the pyramid's levels of images (B, 3, H, W): {"4": (B, C, H / 4, W / 4), ...}."""
+        features = self.body(images)
+        return self.fpn(OrderedDict(zip(self.names, features, strict=True)))
+
+
+def fold_batch_norm(module: nn.Module) -> None:
+    """Make each batch norm a part of the convolution in front of it: the same function, sooner.
+
+    timm's batch norm layers carry the activation behind them, which stays.
+    """
+    convolution = ""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d):
+            convolution = name
+        elif isinstance(child, nn.BatchNorm2d):
+            fused = fuse_conv_bn_eval(module.get_submodule(convolution).eval(), child.eval())
+            setattr(module, convolution, fused)
+            setattr(module, name, child.act)
+        else:
+            fold_batch_norm(child)
+
+
+class ProposalsFromStride8(RegionProposalNetwork):
+    """torchvision's region proposal network, without the finest level.
+
+    Stride 4 has three quarters of all positions. The heads still read it for detail.
     """
 
     def forward(
@@ -190,45 +235,23 @@ class CoarseProposals(RegionProposalNetwork):
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Return proposals and losses, as torchvision's class does."""
-        levels = list(features.items())[1:]
-        return super().forward(images, OrderedDict(levels), targets)
-
-
-class SmallerInTraining(GeneralizedRCNNTransform):
-    """Scale a picture's shorter side to the first of `min_size` in training, then to the last.
-
-    On a picture a tenth larger a mask has more pixels to follow an outline with. Training on such
-    pictures would leave time for fewer of them.
-    """
-
-    def torch_choice(self, k: list[int]) -> int:
-        """Choose the training size of `k`, as torchvision's class would at random."""
-        return k[0]
+        return super().forward(images, OrderedDict([*features.items()][1:]), targets)
 
 
 def on_lite_backbone(
     body: LiteBackbone, num_classes: int, masks: bool, **options: Any
 ) -> tv.FasterRCNN:
     """Way 2 in full: every part is chosen for pictures of some 320 x 240 pixels and a CPU."""
-    anchors = AnchorGenerator(ANCHOR_SIZES, (ANCHOR_RATIOS,) * len(ANCHOR_SIZES))
     roi_align = MultiScaleRoIAlign(body.names, 7, 2, canonical_scale=CANONICAL_SCALE)
     settings: dict[str, Any] = {
-        "min_size": (TRAINING_SIDE, MASK_SIDE) if masks else TRAINING_SIDE,
-        "max_size": LONGEST_SIDE,
-        "size_divisible": 16,
+        "size_divisible": 16,  # 240 rows are seen as they are
         "image_mean": IMAGE_MEAN,
         "image_std": IMAGE_STD,
-        "rpn_anchor_generator": anchors,
-        "rpn_pre_nms_top_n_train": 300,
-        "rpn_pre_nms_top_n_test": 200,
-        "rpn_post_nms_top_n_train": 150,
-        "rpn_post_nms_top_n_test": 60,
-        "rpn_batch_size_per_image": 128,
+        "rpn_anchor_generator": AnchorGenerator(ANCHOR_SIZES, (ANCHOR_RATIOS,) * 3),
         "box_roi_pool": roi_align,
         "box_head": TwoMLPHead(body.out_channels * 7 * 7, BOX_UNITS),
         "box_predictor": FastRCNNPredictor(BOX_UNITS, num_classes),
         "box_batch_size_per_image": 64,
-        "box_positive_fraction": 0.125,  # 8 a picture: masks cost most, and people are few
         "box_detections_per_img": 30,
     }
     if masks:
@@ -237,43 +260,50 @@ def on_lite_backbone(
             "mask_head": MaskRCNNHeads(body.out_channels, MASK_CHANNELS, 1),
             "mask_predictor": MaskRCNNPredictor(MASK_CHANNELS[-1], MASK_CHANNELS[-1], num_classes),
         }
-    detector = tv.MaskRCNN if masks else tv.FasterRCNN
-    model = detector(body, **(settings | options))
-    model.rpn.__class__ = CoarseProposals
-    model.roi_heads.__class__ = RefinedBoxes
-    model.transform.__class__ = SmallerInTraining
-    return _start_undecided(model)
+    model = (tv.MaskRCNN if masks else tv.FasterRCNN)(body, **(settings | options))
+    model.rpn = ProposalsFromStride8(
+        model.rpn.anchor_generator,
+        model.rpn.head,
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=128,
+        positive_fraction=0.5,
+        pre_nms_top_n={"training": 300, "testing": 200},  # of each level
+        post_nms_top_n={"training": 150, "testing": 60},
+        nms_thresh=0.7,
+    )
+    start_undecided(model)
+    return model.to(memory_format=torch.channels_last)
 
 
-def _start_undecided(model: tv.FasterRCNN) -> tv.FasterRCNN:
+def start_undecided(model: tv.FasterRCNN) -> None:
     """Start the last layers near zero: every class and every mask pixel equally likely.
 
-    With torchvision's initial values the first mask losses are above 5; a coin's is 0.69.
+    With torchvision's initial values the first mask losses of so small a head are above 10; a
+    coin's is 0.69.
     """
     heads = model.roi_heads
-    small = {heads.box_predictor.cls_score: 0.01, heads.box_predictor.bbox_pred: 0.001}
-    if heads.mask_predictor is not None:
-        small[heads.mask_predictor.mask_fcn_logits] = 0.01
-    for layer, standard_deviation in small.items():
-        nn.init.normal_(layer.weight, std=standard_deviation)
+    layers = [heads.box_predictor.cls_score, heads.box_predictor.bbox_pred]
+    if heads.has_mask():
+        layers.append(heads.mask_predictor.mask_fcn_logits)
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=0.01)
         nn.init.zeros_(layer.bias)
-    return model
 
 
 def build_model(settings: Settings, num_classes: int, pretrained: bool | None = None) -> nn.Module:
     """Build the detector that the settings describe; see `model.mask_rcnn`."""
     builder = mask_rcnn if settings.task == "masks" else faster_rcnn
     trained = settings.pretrained if pretrained is None else pretrained
-    size = settings.image_size
-    options = {"min_size": size[0], "max_size": size[1]} if size else {}
-    return builder(settings.backbone, num_classes, trained, **options)
+    shorter, longer = settings.image_size
+    return builder(settings.backbone, num_classes, trained, min_size=shorter, max_size=longer)
 
 
 def load_detector(path: str | Path) -> tuple[nn.Module, tuple[str, ...], Settings]:
     """Build the model of a checkpoint, with its weights; return its class names and settings too.
 
     Raises:
-        CheckpointError: see `common.presets.read_run`.
+        CheckpointError: see `common.settings.read_run`.
     """
     checkpoint, class_names, settings = read_run(path, Settings)
     model = build_model(settings, len(class_names) + 1, pretrained=False)

@@ -4,8 +4,7 @@ Examples:
     python predict.py photo.jpg --checkpoint runs/street/best.pt
     python predict.py "photos/*.jpg" --checkpoint runs/street/best.pt --json found.json --out drawn
 
-The JSON is a list with one entry a photo: {"file", "width", "height", "detections": [{"label",
-"class_name", "score", "box_xyxy" in pixels, "segmentation": the mask as COCO's RLE}]}.
+The JSON is a list with one entry a photo; `common/predictions.py` shows its words.
 
 Exit code: 0 done, 1 some photos could not be read, 2 bad usage or no photo at all.
 """
@@ -23,12 +22,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from common.command import exit_code, make_parser
+from common.coco_truth import encode_mask
+from common.command import Command, make_parser
 from common.drawing import draw_detections
 from common.photo_command import add_photo_options, predict_photos, to_best_device
 from common.photos import expand_source
-from evaluation import MASK_THRESHOLD, encode_mask
-from model import load_detector
+from common.predictions import detection_entry, photo_entry
+from model import MASK_THRESHOLD, load_detector
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -71,15 +71,19 @@ def to_json(
     photo: Path, image: np.ndarray, found: dict[str, Tensor], class_names: Sequence[str]
 ) -> dict[str, Any]:
     """Return what was found in a photo as plain values."""
-    detections = []
-    for k, label in enumerate(found["labels"].tolist()):
-        entry = {"label": label, "class_name": class_names[label - 1]}
-        entry |= {"score": float(found["scores"][k]), "box_xyxy": found["boxes"][k].tolist()}
-        if "masks" in found:
-            entry["segmentation"] = encode_mask(found["masks"][k].numpy())
-        detections.append(entry)
+    masks = found.get("masks")
+    detections = [
+        detection_entry(
+            label,
+            class_names[label - 1],
+            float(found["scores"][k]),
+            found["boxes"][k].tolist(),
+            None if masks is None else encode_mask(masks[k].numpy()),
+        )
+        for k, label in enumerate(found["labels"].tolist())
+    ]
     height, width = image.shape[:2]
-    return {"file": str(photo), "width": width, "height": height, "detections": detections}
+    return photo_entry(photo, width, height, detections=detections)
 
 
 def draw(
@@ -122,7 +126,9 @@ def run(arguments: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parsed = parse_arguments(arguments)
-    return exit_code(lambda: run(parsed), "stopped; nothing was listed")
+    with Command("stopped; nothing was listed") as command:
+        command.failed = run(parsed)
+    return command.exit_code
 
 
 if __name__ == "__main__":

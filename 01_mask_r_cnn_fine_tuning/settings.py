@@ -1,113 +1,93 @@
-"""The two sizes in which this lesson runs: on a laptop without a network, and in full on a GPU."""
+"""The settings of a training, and three presets to begin with."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from common.optimizers import OPTIMIZERS
-from common.presets import change_preset, check_choices, check_numbers, choose_preset
+from common.choices import ON_INVALID, OPTIMIZERS
+from common.precision import PRECISIONS
+from common.settings import change_preset, check_settings, choose_preset, setting
+
+__all__ = ["PRESETS", "TASKS", "Settings", "choose_preset", "make_settings"]
 
 TASKS = ("masks", "boxes")
+BACKBONES = ("resnet50", "mobilenet_v3", "efficientnet_lite0")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a training run depends on, beside its data.
+    """All that a training depends on, beside its data; see `common.settings.setting`."""
 
-    Attributes:
-        preset: name of the preset these began as.
-        data: "street", "penn_fudan" or a path.
-        task: "masks" for Mask R-CNN or "boxes" for Faster R-CNN.
-        backbone: one of `model.BACKBONES`.
-        pretrained: start from trained weights.
-        image_size: (shorter, longer) side in pixels: a picture is scaled until its shorter side
-            is the first, but no longer side is above the second; None is the backbone's own.
-        epochs: passes over the training images.
-        batch_size: images a step, of all processes together.
-        batch_parts: parts of a batch that a CPU computes side by side; see
-            `common.parallel_batches`.
-        learning_rate: after the warm-up.
-        mask_rate: factor of the learning rate for the mask head, with the optimiser Muon.
-        pretrained_rate: factor of the learning rate for a backbone that was trained before.
-        warmup_fraction: share of all steps in which the learning rate rises.
-        optimizer: one of `common.optimizers.OPTIMIZERS`.
-        weight_decay: as the optimiser takes it.
-        max_gradient_norm: longer gradients are shortened to it; None leaves them.
-        box_loss_weight: factor of the heads' box loss.
-        flip: probability of a left-right flip.
-        photometric: probability of changed colours.
-        seed: of everything random.
-        num_scenes: drawn training scenes, for the data "street".
-        num_workers: processes that load data.
-    """
-
-    preset: str = "laptop"
-    data: str = "street"
-    task: str = "masks"
-    backbone: str = "efficientnet_lite0"
-    pretrained: bool = True
-    image_size: tuple[int, int] | None = None
-    epochs: int = 1  # of many drawn scenes, each seen once
-    batch_size: int = 2  # more steps an image: on the CPU a larger batch saves little time
-    batch_parts: int = 2
-    learning_rate: float = 7e-4
-    mask_rate: float = 3.0
-    pretrained_rate: float = 0.3
-    warmup_fraction: float = 0.1
-    optimizer: str = "muon"
-    weight_decay: float = 1e-4
-    max_gradient_norm: float | None = 5.0
-    box_loss_weight: float = 1.0
-    flip: float = 0.5
-    photometric: float = 0.0
-    seed: int = 0
-    num_scenes: int = 1450
-    num_workers: int = 1
+    preset: str = setting("street", "name of the preset these began as", option=False)
+    data: str = setting("street", "street (drawn), penn_fudan (download), or a path to labels")
+    train_split: str | None = setting(None, "the data's own list to train on", metavar="NAME")
+    validation_split: str | None = setting(None, "... to choose the best epoch on", metavar="NAME")
+    test_split: str | None = setting(None, "... and to measure on", metavar="NAME")
+    on_invalid: str = setting("refuse", "labels that cannot be used", choices=ON_INVALID)
+    num_scenes: int = setting(1450, "drawn training scenes, for --data street", at_least=1)
+    task: str = setting("masks", "masks: Mask R-CNN; boxes: Faster R-CNN", choices=TASKS)
+    backbone: str = setting("efficientnet_lite0", "below the detector", choices=BACKBONES)
+    pretrained: bool = setting(True, "start from trained weights")
+    image_size: tuple[int, int] = setting(
+        (240, 352), "the shorter side is scaled to the first, the longer to the second at most",
+        at_least=32, metavar=("SHORT", "LONG"),
+    )  # fmt: skip
+    epochs: int = setting(1, "passes over the training pictures", at_least=1)
+    batch_size: int = setting(2, "pictures a step, of all processes together", at_least=1)
+    optimizer: str = setting("adamw", "AdamW, or SGD with momentum", choices=OPTIMIZERS)
+    learning_rate: float = setting(7e-4, "highest of the schedule", above=0)
+    backbone_rate: float = setting(
+        0.3, "factor of it for a pretrained backbone", above=0, at_most=1
+    )
+    warmup: float = setting(0.1, "share of the steps in which it rises", at_least=0, at_most=0.9)
+    weight_decay: float = setting(1e-4, "as the optimiser takes it", at_least=0)
+    max_gradient_norm: float = setting(5.0, "longer gradients are shortened to it", above=0)
+    flip: float = setting(0.5, "probability of a left-right flip", at_least=0, at_most=1)
+    photometric: float = setting(0.0, "probability of changed colours", at_least=0, at_most=1)
+    precision: str = setting("auto", "auto: fp16 on a CUDA GPU, else fp32", choices=PRECISIONS)
+    seed: int = setting(0, "of everything random; the same one repeats a run", at_least=0)
+    workers: int = setting(0, "processes that load pictures", at_least=0, fixed=False)
 
     def __post_init__(self) -> None:
-        check_choices(self, {"task": TASKS, "optimizer": OPTIMIZERS})
-        if self.image_size is not None:  # a checkpoint gives a list
-            object.__setattr__(self, "image_size", tuple(self.image_size))
-        check_numbers(
-            self,
-            whole=("epochs", "batch_size", "batch_parts", "num_scenes"),
-            positive=("learning_rate", "mask_rate"),
-            shares=("pretrained_rate",),
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values, for a checkpoint."""
-        values = asdict(self)
-        size = values["image_size"]
-        return {**values, "image_size": list(size) if size is not None else None}
+        """Raise a ValueError for a value that is not allowed."""
+        check_settings(self)
 
 
-# The full preset is the official tutorial's recipe, with a cosine schedule instead of steps.
 PRESETS = {
-    "laptop": Settings(),
+    # Drawn scenes, each seen once; a backbone from ImageNet. For a laptop without a network.
+    "street": Settings(),
+    # Photos on a CPU: the same network, larger pictures, several passes over few of them.
+    "photos": Settings(
+        preset="photos",
+        data="penn_fudan",
+        image_size=(320, 480),
+        epochs=6,
+        photometric=0.5,
+    ),
+    # torchvision's fine-tuning tutorial, with a cosine schedule instead of steps. For a GPU.
     "full": Settings(
         preset="full",
         data="penn_fudan",
         backbone="resnet50",
+        image_size=(800, 1333),
         epochs=10,
-        batch_size=2,
-        learning_rate=0.005,
-        pretrained_rate=1.0,
         optimizer="sgd",
+        learning_rate=0.005,
+        backbone_rate=1.0,
         weight_decay=5e-4,
         max_gradient_norm=10.0,
         photometric=0.5,
-        num_workers=2,
+        workers=2,
     ),
 }
 
 
 def make_settings(preset: str | None = None, **changes: Any) -> Settings:
-    """Return a preset's settings with changes; None chooses the preset by the machine.
+    """Return a preset's settings with changes; None chooses the preset by machine and data.
 
     Raises:
         ValueError: unknown preset, or a value out of range.
         TypeError: a change that is no setting.
     """
-    return change_preset(PRESETS, preset or choose_preset(), changes)
+    return change_preset(PRESETS, preset, changes)

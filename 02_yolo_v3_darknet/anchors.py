@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torchvision.ops import box_iou
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,8 +34,8 @@ def shape_iou(sizes_wh: Tensor, anchors_wh: Tensor) -> Tensor:
     Returns:
         (M, K) in (0, 1].
     """
-    shared = torch.minimum(sizes_wh[:, None], anchors_wh[None]).prod(dim=-1)  # (M, K)
-    return shared / (sizes_wh.prod(dim=-1)[:, None] + anchors_wh.prod(dim=-1)[None] - shared)
+    around_zero = (torch.cat((-wh / 2, wh / 2), dim=-1) for wh in (sizes_wh, anchors_wh))
+    return box_iou(*around_zero)
 
 
 def best_ious(sizes_wh: ArrayLike, anchors_wh: ArrayLike) -> np.ndarray:

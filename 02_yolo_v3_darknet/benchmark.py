@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from common.files import replacing
+from common.command import Command, make_parser, write_json
 from common.photos import read_photo
 from detector import FOLDER, MODELS
 from download import DownloadError, fetch, sample_photos
@@ -47,10 +47,11 @@ CALLS = 5  # timed calls of a variant in each round; fewer where a call has seve
 
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description="Compare the speed and memory of this lesson's detector with OpenCV's importer"
-        " of Darknet networks (opencv-python 4.x), side by side.",
-        epilog=f"""variants: {", ".join(VARIANTS)}
+    parser = make_parser(
+        "Compare the speed and memory of this lesson's detector with OpenCV's importer\n"
+        "of Darknet networks (opencv-python 4.x), side by side.",
+        f"""variants:
+  {", ".join(VARIANTS)}
 What a machine lacks is left out, with a line that says why.
 
 examples:
@@ -61,8 +62,8 @@ examples:
   python benchmark.py --variants ours-fp32 opencv      only these two
 
 Close other programs first; only figures of one run can be compared.
-exit code: 0 done, 1 the variants do not find the same, 2 nothing could be measured""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+exit code: 0 done, 1 the variants do not find the same, 2 nothing could be measured, or
+stopped""",
     )
     add = parser.add_argument
     add("--model", choices=MODELS, default=MODELS[0], help="network (default: %(default)s)")
@@ -141,13 +142,13 @@ def probe(variant: str, work: Work, batch: int, loads: int) -> dict[str, float |
     """load_s and peak_mb of one variant, alone in a new process.
 
     Raises:
-        RuntimeError: that process failed.
+        ChildProcessError: that process failed; it is an OSError.
     """
     arguments = [variant, json.dumps(dataclasses.asdict(work)), str(batch), str(loads)]
     command = [sys.executable, "-m", "speed.pipelines", *arguments]
     done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{variant}, alone in a process, failed:\n{done.stderr.strip()}")
+        raise ChildProcessError(f"{variant}, alone in a process, failed:\n{done.stderr.strip()}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -241,7 +242,7 @@ def print_shares(records: list[dict], work: Work) -> None:
 
 
 def run(options: argparse.Namespace, weights: Path) -> int:
-    """Check, measure, print; returns the exit code."""
+    """Check, measure, print; returns how often the variants do not find the same."""
     cfg, names = (str(FOLDER / path) for path in (f"cfg/{options.model}.cfg", "cfg/coco.names"))
     photo = str(options.photo or default_photo())
     work = Work(cfg, str(weights), names, photo, options.size, options.threads)
@@ -263,23 +264,17 @@ def run(options: argparse.Namespace, weights: Path) -> int:
     print(format_table(records))
     print_shares(records, work)
     if options.json:
-        with replacing(Path(options.json)) as file:
-            file.write(json.dumps(records, indent=1).encode())
-    return 1 if differences else 0
+        write_json(Path(options.json), records, indent=1)
+    return len(differences)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return its exit code."""
     options = parse_options(arguments)
-    try:
+    with Command("stopped; nothing was written") as command:  # noqa: SIM117
         with weights_file(options.model, options.weights) as weights:
-            return run(options, weights)
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 2
-    except (ValueError, OSError, RuntimeError, cv2.error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+            command.failed = run(options, weights)
+    return command.exit_code
 
 
 if __name__ == "__main__":

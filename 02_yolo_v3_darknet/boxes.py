@@ -1,4 +1,4 @@
-"""Boxes: formats, overlap, letterbox, decoding of raw outputs, non-maximum suppression.
+"""Boxes: formats, letterbox, decoding of raw outputs, non-maximum suppression.
 
 Equations and section numbers are those of YOLOv3 (Redmon and Farhadi, 2018, arXiv:1804.02767).
 Boxes are float tensors (N, 4) in pixels, x to the right, y down, unless a name says otherwise.
@@ -16,6 +16,7 @@ from torchvision.ops import batched_nms
 from darknet.cfg import Yolo
 
 GRAY = 0.5  # what Darknet fills the letterbox's bars with
+MAX_SIZE_LOGIT = 10.0  # exp(10) is 22,026 anchors wide: nothing real, and no overflow or zero
 MAX_CANDIDATES = 30_000  # per photo, before suppression: keeps a threshold of 0 affordable
 
 
@@ -29,24 +30,6 @@ def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
     """Convert (..., 4) boxes from x1, y1, x2, y2 to centre x, centre y, width, height."""
     x1, y1, x2, y2 = boxes_xyxy.unbind(-1)
     return torch.stack(((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1), dim=-1)
-
-
-def box_iou(boxes_a_xyxy: Tensor, boxes_b_xyxy: Tensor) -> Tensor:
-    """Intersection over union of all pairs.
-
-    Args:
-        boxes_a_xyxy: (N, 4), with x1 <= x2 and y1 <= y2.
-        boxes_b_xyxy: (M, 4), the same.
-
-    Returns:
-        (N, M) in [0, 1]; 0 where both boxes have no area.
-    """
-    low = torch.maximum(boxes_a_xyxy[:, None, :2], boxes_b_xyxy[None, :, :2])  # (N, M, 2)
-    high = torch.minimum(boxes_a_xyxy[:, None, 2:], boxes_b_xyxy[None, :, 2:])
-    intersection = (high - low).clamp(min=0).prod(dim=-1)  # (N, M)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(dim=-1) for boxes in (boxes_a_xyxy, boxes_b_xyxy)]
-    union = areas[0][:, None] + areas[1][None, :] - intersection
-    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,17 +121,56 @@ class Candidates:
     class_probabilities: Tensor
 
 
+def decode_cells(
+    values: Tensor, corner: Tensor, anchors_wh: Tensor, scale_x_y: float
+) -> tuple[Tensor, Tensor]:
+    """Turn raw numbers into places and sizes (paper, section 2.1, the equations of figure 2).
+
+        bx = sigmoid(tx) + cx        bw = pw * exp(tw)
+        by = sigmoid(ty) + cy        bh = ph * exp(th)
+
+    With `scale_x_y` s > 1 the centre may leave its cell a little: s * sigmoid(t) - (s - 1) / 2.
+
+    Args:
+        values: tx, ty, tw, th first, (..., 4 or more).
+        corner: cx, cy, the column and row of each prediction's cell, (..., 2).
+        anchors_wh: pw, ph, the anchor of each prediction in pixels, (..., 2).
+        scale_x_y: of the [yolo] block.
+
+    Returns:
+        The centres (..., 2) in cells, and the sizes (..., 2) in pixels.
+    """
+    centre = corner + scale_x_y * values[..., :2].sigmoid() - (scale_x_y - 1) / 2
+    return centre, anchors_wh * values[..., 2:4].clamp(-MAX_SIZE_LOGIT, MAX_SIZE_LOGIT).exp()
+
+
+def decode_fractions(cells: Tensor, block: Yolo, input_size: tuple[int, int]) -> Tensor:
+    """Decode all predictions of one output.
+
+    Args:
+        cells: (B, A, H, W, 4 or more), the raw values tx, ty, tw, th first.
+        block: the [yolo] block.
+        input_size: (height, width) of the network's input in pixels.
+
+    Returns:
+        (B, A, H, W, 4): centre x, centre y, width, height, as fractions of the input.
+    """
+    H, W = cells.shape[2:4]
+    columns, rows = (torch.arange(side, device=cells.device) for side in (W, H))
+    corner = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # (H, W, 2)
+    anchors = cells.new_tensor(block.anchors_wh)[:, None, None]  # (A, 1, 1, 2)
+    centre, size = decode_cells(cells, corner, anchors, block.scale_x_y)
+    pixels = cells.new_tensor((input_size[1], input_size[0]))
+    return torch.cat((centre / cells.new_tensor((W, H)), size / pixels), dim=-1)
+
+
 def decode(
     raw: Tensor, output: Yolo, input_size: tuple[int, int], min_objectness: float = 0.0
 ) -> Candidates:
-    """Turn one raw output into boxes (paper, section 2.1, the equations of figure 2).
+    """Turn one raw output into boxes, by the equations of `decode_cells`.
 
-        bx = (sigmoid(tx) + cx) * stride        bw = pw * exp(tw)
-        by = (sigmoid(ty) + cy) * stride        bh = ph * exp(th)
-
-    cx, cy is the cell, pw, ph the anchor. Objectness and classes go through the logistic function
-    (section 2.2: a box may belong to several classes). With `scale_x_y` s > 1 the centre may leave
-    its cell a little: s * sigmoid(t) - (s - 1) / 2.
+    Objectness and classes go through the logistic function (section 2.2: a box may belong to
+    several classes).
 
     Args:
         raw: (B, A * (5 + C), H, W), as `Darknet.forward` returns it; any float dtype.
@@ -169,17 +191,16 @@ def decode(
         chosen = logits.sigmoid() > min_objectness
     photo, row, column, anchor = chosen.nonzero(as_tuple=True)  # (N,) each
     values = cells[photo, row, column, anchor].float()  # (N, 5 + C)
-    probabilities = values.sigmoid()
+    anchors = values.new_tensor(output.anchors_wh)[anchor]  # (N, 2)
+    corner = torch.stack((column, row), dim=1)
+    centre, size = decode_cells(values, corner, anchors, output.scale_x_y)
     stride = values.new_tensor((input_size[1] / W, input_size[0] / H))
-    corner = torch.stack((column, row), dim=1)  # cx, cy
-    spread = output.scale_x_y
-    centre = (corner + (spread * probabilities[:, :2] - (spread - 1) / 2)) * stride
-    half = values.new_tensor(output.anchors_wh)[anchor] * values[:, 2:4].exp() / 2
+    probabilities = values[:, 4:].sigmoid()
     return Candidates(
         photo_index=photo,
-        boxes_xyxy=torch.cat((centre - half, centre + half), dim=1),
-        objectness=probabilities[:, 4],
-        class_probabilities=probabilities[:, 5:],
+        boxes_xyxy=cxcywh_to_xyxy(torch.cat((centre * stride, size), dim=1)),
+        objectness=probabilities[:, 0],
+        class_probabilities=probabilities[:, 1:],
     )
 
 

@@ -1,35 +1,39 @@
 """The photos and boxes of a training run: drawn street scenes, Penn-Fudan, or a folder of your own.
 
-Every label passes the checks of `common/labels/records.py` before training starts. What comes out
-is two `PhotoSet`s: photos as they are stored, with boxes in their own pixels. Scaling them into the
-network's square is the work of `batches/augmentation.py` (training) and `boxes.Letterbox`
-(detecting).
+Every label passes the checks of `common/labels/records.py` before training starts. A `PhotoSet` has
+the photos as they are stored, with boxes in their own pixels, for measuring. `TrainingPhotos` makes
+of them what a network learns from, and gives items `(image, target)`:
+
+- `image`: uint8, shape (3, H, W), RGB, of the network's input size.
+- `target["boxes_cxcywh"]`: float32, shape (N, 4), centre x, centre y, width, height as fractions
+  of the input.
+- `target["classes"]`: int64, shape (N,), counted from 0.
+- `target["path"]`: the photo's file, or the four of a mosaic.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from boxes import Letterbox
+from augmentation import Augmentation, Sample, augment
+from boxes import Letterbox, xyxy_to_cxcywh
 from common.labels.read import list_splits, read_annotations
-from common.labels.records import AnnotationError, AnnotationSet, ImageRecord, ObjectRecord
-from common.mask_boxes import masks_to_boxes_xyxy
-from common.mask_files import read_instance_ids
-from common.penn_fudan import fetch_penn_fudan
-from common.photos import photo_size, read_photo
-from common.random_split import split_indices
+from common.labels.records import AnnotationSet, ObjectRecord
+from common.labels.sources import load_labels
+from common.parts import NAMES
+from common.photos import read_photo
 from common.street.parts import NUM_TEST_SCENES, STREET_FOLDER, draw_part
 from darknet.size import InputSize, height_width
+from settings import Settings
 
-TRAIN_SPLITS = ("train", "train2017", "train2014")
-TEST_SPLITS = ("test", "val", "valid", "validation", "val2017", "val2014")
-HELD_OUT = 0.3  # share of the photos that is kept for the test where no list says which
 PHOTO_MEMORY = 2**30  # bytes of decoded photos that are kept; 364 photos of 640 x 480 need a third
 
 
@@ -37,26 +41,17 @@ class PhotoSet:
     """Photos with their boxes; decoded photos are kept in memory as far as they fit.
 
     Args:
-        records: the photos and their objects.
-        class_names: class index c, counted from 0, is `class_names[c]`.
-        category_ids: the number that the annotation file uses for each class.
+        labels: the photos and their objects, see `common.labels.records`.
         memory: bytes of decoded photos to keep; the others are read anew each time.
     """
 
-    def __init__(
-        self,
-        records: Sequence[ImageRecord],
-        class_names: Sequence[str],
-        category_ids: Sequence[int] | None = None,
-        memory: int = PHOTO_MEMORY,
-    ) -> None:
-        self.records, self.class_names = tuple(records), tuple(class_names)
-        self.category_ids = tuple(category_ids or range(1, len(self.class_names) + 1))
-        self._memory, self._lock = memory, threading.Lock()
+    def __init__(self, labels: AnnotationSet, memory: int = PHOTO_MEMORY) -> None:
+        self.labels, self.class_names = labels, labels.class_names
+        self._memory = memory
         self._photos: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.labels.images)
 
     def photo(self, index: int) -> np.ndarray:
         """Return a photo: uint8 (H, W, 3), RGB. It may be shared: do not write to it.
@@ -67,13 +62,12 @@ class PhotoSet:
         kept = self._photos.get(index)
         if kept is not None:
             return kept
-        record = self.records[index]
+        record = self.labels.images[index]
         photo = read_photo(record.path, (record.width, record.height))
         photo.flags.writeable = False
-        with self._lock:
-            if photo.nbytes <= self._memory and index not in self._photos:
-                self._memory -= photo.nbytes
-                self._photos[index] = photo
+        if photo.nbytes <= self._memory:
+            self._memory -= photo.nbytes
+            self._photos[index] = photo
         return photo
 
     def boxes_xyxy(self, index: int) -> np.ndarray:
@@ -87,13 +81,17 @@ class PhotoSet:
 
     def path(self, index: int) -> Path:
         """Return the file of a photo."""
-        return self.records[index].path
+        return self.labels.images[index].path
+
+    def sample(self, index: int) -> Sample:
+        """Return a photo with its boxes and classes."""
+        return Sample(self.photo(index), self.boxes_xyxy(index), self.classes(index))
 
     def sizes_wh(self, input_size: InputSize) -> np.ndarray:
         """Return (M, 2) float32: width and height of every box in pixels of the input."""
         height, width = height_width(input_size)
         sizes = [np.zeros((0, 2), np.float32)]
-        for index, record in enumerate(self.records):
+        for index, record in enumerate(self.labels.images):
             letterbox = Letterbox(record.width, record.height, width, height)
             boxes = letterbox.to_network(torch.from_numpy(self.boxes_xyxy(index)))
             sizes.append((boxes[:, 2:] - boxes[:, :2]).numpy())
@@ -101,63 +99,101 @@ class PhotoSet:
 
     def _objects(self, index: int) -> list[ObjectRecord]:
         """The objects to learn: a crowd region has no box of one object."""
-        return [one for one in self.records[index].objects if not one.iscrowd]
+        return [one for one in self.labels.images[index].objects if not one.iscrowd]
+
+
+class TrainingPhotos(Dataset):
+    """A set's photos, changed at random; see the module's text for an item.
+
+    All random numbers come from PyTorch's global generator, which the loader seeds for each item.
+
+    Args:
+        photos: what to learn from.
+        size: of the network's input in pixels; see `darknet.size`.
+        augmentation: how strongly photos are changed.
+    """
+
+    def __init__(self, photos: PhotoSet, size: InputSize, augmentation: Augmentation) -> None:
+        self.photos, self.size, self.augmentation = photos, size, augmentation
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
+        random = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
+        indices = [index]
+        if random.random() < self.augmentation.mosaic:
+            others = [k for k in range(len(self)) if k != index] or indices
+            indices += random.choice(others, 3, replace=len(others) < 3).tolist()
+        samples = [self.photos.sample(k) for k in indices]
+        sample = augment(samples, self.size, self.augmentation, random)
+        height, width = sample.image.shape[:2]
+        boxes_cxcywh = xyxy_to_cxcywh(torch.from_numpy(sample.boxes_xyxy))
+        target = {
+            "boxes_cxcywh": boxes_cxcywh / torch.tensor((width, height) * 2),
+            "classes": torch.from_numpy(sample.classes),
+            "path": " + ".join(str(self.photos.path(k)) for k in indices),
+        }
+        return torch.from_numpy(sample.image).permute(2, 0, 1), target
+
+    @staticmethod
+    def collate(
+        batch: Sequence[tuple[Tensor, dict[str, Any]]],
+    ) -> tuple[Tensor, Tensor, list[str]]:
+        """Put items of one size together.
+
+        Returns:
+            The images, uint8 (B, 3, H, W), stored channels last; the targets of `losses.YoloLoss`,
+            float32 (M, 6): image index, class index, box; and the photos' files.
+        """
+        images = torch.stack([image.permute(1, 2, 0) for image, _ in batch])  # (B, H, W, 3)
+        rows = [
+            torch.cat((torch.full((len(box), 1), k), label[:, None], box), dim=1)
+            for k, (box, label) in enumerate((t["boxes_cxcywh"], t["classes"]) for _, t in batch)
+        ]
+        return images.permute(0, 3, 1, 2), torch.cat(rows), [t["path"] for _, t in batch]
 
 
 @dataclass(frozen=True)
 class DetectionData:
-    """What to train on and what to measure on; `report` tells in words what was read."""
+    """The three parts of a training's data, see `common.parts`; `report` says what was read."""
 
     train: PhotoSet
+    validation: PhotoSet
     test: PhotoSet
     report: str = ""
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """Name the classes 0, 1, ..."""
         return self.train.class_names
 
 
-def load_detection_data(
-    name: str,
-    *,
-    seed: int = 0,
-    num_scenes: int = 400,
-    on_invalid: str = "refuse",
-    train_split: str | None = None,
-    test_split: str | None = None,
-    street_folder: Path = STREET_FOLDER,
-    progress: bool = True,
+def load_data(
+    settings: Settings, street_folder: Path = STREET_FOLDER, progress: bool = True
 ) -> DetectionData:
-    """Read the data of a training run.
-
-    Args:
-        name: `street` (drawn the first time), `penn_fudan` (downloaded the first time), or a
-            folder or .json file that `common.labels.read.read_annotations` understands.
-        seed: chooses the test photos where the data has no lists of its own.
-        num_scenes: how many street scenes to train on.
-        on_invalid: "refuse" labels that cannot be used, or "drop" and report them.
-        train_split, test_split: the data's own lists to use; by default `train` (or `trainval`,
-            where there is a `test` beside it) and `test` (or `val`).
-        street_folder: where the drawn scenes are kept.
-        progress: show a progress bar on stderr while drawing.
+    """Return the photos of `settings.data` in three parts.
 
     Raises:
-        AnnotationError: the data cannot be trained on; names file and line.
+        AnnotationError: the data cannot be trained on; see `common.labels.sources.load_labels`.
         PennFudanError: the download fails.
     """
-    if name == "street":
-        return _street(street_folder, num_scenes, progress)
-    if name == "penn_fudan":
-        return _divided(read_penn_fudan(fetch_penn_fudan()), seed)
-    path = Path(name)
-    if not path.exists():
-        raise AnnotationError(_no_data(name))
-    if _has_masks_only(path):
-        return _divided(read_penn_fudan(path), seed)
-    splits = choose_splits(path, train_split, test_split)
-    if splits is None:
-        return _divided(read_annotations(path, on_invalid=on_invalid), seed)
-    return _from_splits(path, splits, on_invalid)
+    labels = load_labels(
+        settings.data,
+        seed=settings.seed,
+        num_scenes=settings.num_scenes,
+        on_invalid=settings.on_invalid,
+        train_split=settings.train_split,
+        validation_split=settings.validation_split,
+        test_split=settings.test_split,
+        street_folder=street_folder,
+        progress=progress,
+    )
+    memory = PHOTO_MEMORY // max(1, settings.workers)  # each worker keeps photos of its own
+    train, validation, test = (
+        PhotoSet(part, memory) for part in (labels.train, labels.validation, labels.test)
+    )
+    return DetectionData(train, validation, test, labels.report)
 
 
 def load_test_photos(
@@ -173,139 +209,22 @@ def load_test_photos(
     """Read the photos to measure a model on.
 
     Args:
-        name: as for `load_detection_data`.
-        split: the data's own list; by default its test list, or everything where it has no lists.
-        held_out: only what `load_detection_data` sets aside with this seed, for data that has no
-            lists.
-        seed, on_invalid, street_folder, progress: as for `load_detection_data`.
+        name: as for `common.labels.sources.load_labels`.
+        split: the data's own list; by default its test list, or that for validation, or everything
+            where it has neither.
+        held_out: only the test part that `load_data` makes with this seed.
+        seed, on_invalid, street_folder, progress: as for `load_labels`.
 
     Raises:
         AnnotationError: the data cannot be measured on; names file and line.
         PennFudanError: the download fails.
     """
-    if name == "street":
-        return photo_set(_drawn(street_folder, "test", NUM_TEST_SCENES, progress))
-    if name == "penn_fudan" or held_out:
-        return load_detection_data(name, seed=seed, on_invalid=on_invalid).test
     path = Path(name)
-    if not path.exists():
-        raise AnnotationError(_no_data(name))
-    if _has_masks_only(path):
-        return photo_set(read_penn_fudan(path))
-    if split is None:
-        splits = choose_splits(path)
-        split = splits[1] if splits else None
-    return photo_set(read_annotations(path, split=split, on_invalid=on_invalid))
-
-
-def choose_splits(
-    path: Path, train_split: str | None = None, test_split: str | None = None
-) -> tuple[str, str] | None:
-    """Return the names of the lists to train and to test on; None where the data has none.
-
-    Raises:
-        AnnotationError: a list was asked for that is not there, or only one of the two is.
-    """
+    if name == "street":  # without the scenes for training
+        path = draw_part(street_folder, "test", NUM_TEST_SCENES, progress)
+    elif held_out or name == "penn_fudan" or not path.exists():
+        return PhotoSet(load_labels(name, seed=seed, on_invalid=on_invalid).test)
     known = list_splits(path) if path.is_dir() else ()
-    asked = [name for name in (train_split, test_split) if name is not None]
-    unknown = next((name for name in asked if name not in known), None)
-    if unknown is not None:
-        raise AnnotationError(f"{path} has no split {unknown!r}; it has: {_listed(known)}")
-    test = test_split or next((name for name in TEST_SPLITS if name in known), None)
-    both = ("trainval",) if test == "test" else ()
-    train = train_split or next((name for name in (*both, *TRAIN_SPLITS) if name in known), None)
-    if train and test:
-        return train, test
-    if known and (train or test):
-        missing = "test" if train else "train"
-        raise AnnotationError(
-            f"{path}: which split to {missing} on? Its splits are: {_listed(known)}; choose with "
-            "--train-split and --test-split"
-        )
-    return None
-
-
-def read_penn_fudan(folder: Path) -> AnnotationSet:
-    """Read Penn-Fudan's layout: the box around each pedestrian's mask in PedMasks.
-
-    Raises:
-        PhotoError: a photo or mask is missing, or they differ in size.
-    """
-    images, total = [], 0
-    for image_id, mask_path in enumerate(sorted((folder / "PedMasks").glob("*_mask.png"))):
-        photo = folder / "PNGImages" / f"{mask_path.stem.removesuffix('_mask')}.png"
-        ids = read_instance_ids(mask_path)  # (H, W)
-        height, width = ids.shape
-        photo_size(photo, (width, height))
-        numbers, counts = np.unique(ids[ids > 0], return_counts=True)
-        boxes = masks_to_boxes_xyxy((ids == numbers[:, None, None]).astype(np.uint8))
-        objects = [
-            ObjectRecord(1, tuple(box), float(count), f"{mask_path}: instance {number}")
-            for box, count, number in zip(boxes.tolist(), counts, numbers, strict=True)
-        ]
-        images.append(ImageRecord(photo, width, height, image_id, tuple(objects)))
-        total += len(objects)
-    if not images:
-        raise AnnotationError(f"{folder}: no *_mask.png in its folder PedMasks")
-    return AnnotationSet(folder, ("pedestrian",), (1,), tuple(images), total)
-
-
-def _street(folder: Path, num_scenes: int, progress: bool) -> DetectionData:
-    if num_scenes < 1:
-        raise ValueError(f"num_scenes is {num_scenes}, but has to be 1 or more")
-    train = _drawn(folder, "train", num_scenes, progress)
-    return _pair(train, _drawn(folder, "test", NUM_TEST_SCENES, progress))
-
-
-def _drawn(folder: Path, part: str, count: int, progress: bool) -> AnnotationSet:
-    return read_annotations(draw_part(folder, part, count, progress))
-
-
-def _has_masks_only(path: Path) -> bool:
-    return (path / "PedMasks").is_dir() and not (path / "annotations.json").is_file()
-
-
-def _no_data(name: str) -> str:
-    return f"data {name!r}: allowed are street, penn_fudan or a path that exists"
-
-
-def _from_splits(path: Path, splits: tuple[str, str], on_invalid: str) -> DetectionData:
-    train, test = (read_annotations(path, split=name, on_invalid=on_invalid) for name in splits)
-    if train.class_names != test.class_names:
-        raise AnnotationError(
-            f"{path}: the classes of {splits[0]} ({_listed(train.class_names)}) are not those of "
-            f"{splits[1]} ({_listed(test.class_names)})"
-        )
-    return _pair(train, test)
-
-
-def _divided(whole: AnnotationSet, seed: int) -> DetectionData:
-    """Set photos aside for the test, the same for the same seed; both parts get one at least."""
-    count = len(whole.images)
-    if count < 2:
-        raise AnnotationError(f"{whole.source}: {count} image cannot be divided; 2 are the least")
-    parts = split_indices(count, HELD_OUT, seed)
-    train, test = (photo_set(whole, [whole.images[i] for i in part]) for part in parts)
-    return DetectionData(_not_empty(train, whole), test, whole.summary())
-
-
-def _pair(train: AnnotationSet, test: AnnotationSet) -> DetectionData:
-    report = f"{train.summary()}\n{test.summary()}"
-    return DetectionData(_not_empty(photo_set(train), train), photo_set(test), report)
-
-
-def photo_set(whole: AnnotationSet, records: Sequence[ImageRecord] | None = None) -> PhotoSet:
-    """Return all photos of an annotation set, or some of them, as a `PhotoSet`."""
-    return PhotoSet(
-        whole.images if records is None else records, whole.class_names, whole.category_ids
-    )
-
-
-def _not_empty(train: PhotoSet, source: AnnotationSet) -> PhotoSet:
-    if not any(len(train.boxes_xyxy(index)) for index in range(len(train))):
-        raise AnnotationError(f"{source.source}: the photos to train on have no object at all")
-    return train
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"
+    usual = (one for one in (*NAMES["test"], *NAMES["validation"]) if one in known)
+    split = split or next(usual, None)
+    return PhotoSet(read_annotations(path, split=split, on_invalid=on_invalid))

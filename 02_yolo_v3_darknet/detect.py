@@ -2,13 +2,14 @@
 
     python detect.py photo.jpg holiday/ "trip/*.png" film.mp4 0 --out found --json found.json
 
+The JSON is a list with one entry a photo or frame; `common/predictions.py` shows its words.
+
 Exit code: 0 when all sources were processed, 1 when some could not be (the others were), 2 when
-nothing could be done (a wrong option, no weights).
+nothing could be done (a wrong option, no weights), or after Ctrl+C.
 """
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from common.command import escape_strange_names
+from common.command import Command, make_parser, write_json
 from common.drawing import annotate
 from common.files import replacing
 from common.photos import (
@@ -28,10 +29,12 @@ from common.photos import (
     expand_source,
     load_photos,
 )
+from common.precision import PRECISIONS
+from common.predictions import detection_entry, photo_entry
 from common.video import VIDEO_SUFFIXES, VideoSink, VideoSource, is_video
 from darknet.size import parse_size
 from detector import COCO_SIZE, MODELS, Detection, Detector
-from speed.fast import DTYPES, has_bfloat16_instructions
+from speed.fast import has_bfloat16_instructions
 
 
 class StoppedError(Exception):
@@ -123,18 +126,13 @@ class Job:
         self, name: str, image: np.ndarray, detections: list[Detection], frame: int | None = None
     ) -> None:
         """Remember detections for the JSON file."""
-        record: dict = {"image": name, "width": image.shape[1], "height": image.shape[0]}
-        if frame is not None:
-            record["frame"] = frame
-        record["detections"] = [
-            {
-                "label": found.label,
-                "score": round(found.score, 5),
-                "box_xyxy": [round(edge, 2) for edge in found.box_xyxy],
-            }
-            for found in detections
+        height, width = image.shape[:2]
+        more = {} if frame is None else {"frame": frame}
+        entries = [
+            detection_entry(one.class_index + 1, one.class_name, one.score, one.box_xyxy)
+            for one in detections
         ]
-        self.records.append(record)
+        self.records.append(photo_entry(name, width, height, **more, detections=entries))
 
     def save_photo(self, path: Path, image: np.ndarray) -> None:
         """Write an annotated photo (other formats than JPEG, PNG, WebP as PNG), and show it."""
@@ -168,7 +166,7 @@ class Job:
 
 def describe(name: str, detections: list[Detection]) -> str:
     """One line for the terminal."""
-    objects = ", ".join(f"{found.label} {found.score:.2f}" for found in detections)
+    objects = ", ".join(f"{found.class_name} {found.score:.2f}" for found in detections)
     return f"{name}: {objects or 'nothing found'}"
 
 
@@ -202,10 +200,8 @@ EXAMPLES = """examples:
 
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description="Find objects in photos, folders, videos and camera pictures with YOLOv3.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = make_parser(
+        "Find objects in photos, folders, videos and camera pictures with YOLOv3.", EXAMPLES
     )
     about = "photo, folder, pattern, video file, camera number"
     parser.add_argument("source", nargs="+", metavar="SOURCE", help=about)
@@ -235,7 +231,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=1, metavar="N", help=about)
     add("--device", metavar="D", help="cpu, cuda, cuda:1 ... (default: the GPU if there is one)")
     about = "of the arithmetic (default: %(default)s)"
-    add("--precision", choices=list(DTYPES), default="fp32", help=about)
+    add("--precision", choices=PRECISIONS, default="fp32", help=about)
     about = "run through torch.compile: slow to start, then faster"
     add("--compile", action="store_true", help=about)
 
@@ -288,35 +284,34 @@ def run_sources(job: Job, sources: list[str]) -> None:
             job.report_failure(error)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    options = parse_options(arguments)
-    escape_strange_names()
-    try:
-        if options.json:
-            Path(options.json).absolute().parent.mkdir(parents=True, exist_ok=True)
-        job = Job(options, build_detector(options))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    stopped = False
+def run(options: argparse.Namespace) -> int:
+    """Handle every source, write the JSON, and return the number of sources that failed.
+
+    Raises:
+        ValueError: a model that cannot be used; its class is `DarknetFileError`.
+        OSError: no weights (`DownloadError`), or the JSON cannot be written.
+    """
+    if options.json:
+        Path(options.json).absolute().parent.mkdir(parents=True, exist_ok=True)
+    job = Job(options, build_detector(options))
     try:
         run_sources(job, options.source)
     except StoppedError:
         pass
-    except KeyboardInterrupt:
-        print("stopped; what was found so far is kept", file=sys.stderr)
-        stopped = True
     except (OSError, RuntimeError) as error:
         job.report_failure(error)
-    try:
+    finally:  # also after Ctrl+C
         if options.json:
-            with replacing(Path(options.json)) as file:
-                file.write(json.dumps(job.records, indent=1).encode())
-    except OSError as error:
-        print(f"error: {options.json}: cannot be written ({error})", file=sys.stderr)
-        return 2
-    return 1 if job.failed or stopped else 0
+            write_json(Path(options.json), job.records, indent=1)
+    return job.failed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    options = parse_options(arguments)
+    with Command("stopped; what was found so far is kept") as command:
+        command.failed = run(options)
+    return command.exit_code
 
 
 if __name__ == "__main__":

@@ -24,13 +24,13 @@ class Detection:
     """One object that was found.
 
     Attributes:
-        label: name of the class.
+        class_name: name of the class.
         score: objectness times class probability, in [0, 1].
         box_xyxy: x1, y1, x2, y2 in pixels of the photo, cut at its edges.
         class_index: number of the class, counted from 0.
     """
 
-    label: str
+    class_name: str
     score: float
     box_xyxy: tuple[float, float, float, float]
     class_index: int
@@ -86,8 +86,8 @@ class Detector:
         score_threshold: only objects with a score above it are reported.
         iou_threshold: of two boxes of one class that overlap more than this, the better one stays.
         device: such as `cpu` or `cuda:0`; by default the GPU if there is one.
-        precision: `fp32`, `bf16`, or `fp16` (GPU only).
-        optimized: fold, pack and fuse (see `speed/fast.py`); without, the network runs as it is
+        precision: of the arithmetic, see `common.precision`; `fp16` needs a GPU.
+        optimized: fold the batch norm (see `speed/fast.py`); without, the network runs as it is
             written.
         compiled: also run it through `torch.compile` (slow to start).
 
@@ -132,7 +132,7 @@ class Detector:
         self.outputs = network.outputs
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
         self.network: torch.nn.Module = (
-            FastDarknet(network, precision, self.device, self.input_size, compiled)
+            FastDarknet(network, precision, self.device, compiled)
             if optimized
             else network.to(self.device)
         )

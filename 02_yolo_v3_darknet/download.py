@@ -3,8 +3,8 @@
 `fetch("yolov3-tiny.weights")` returns the path of a file whose SHA-256 is pinned here. The file
 is downloaded once, to a cache folder outside this repository that all lessons share:
 the platform's cache folder, or the one in the environment variable DETECTION_SEGMENTATION_CACHE.
-From then on no network is needed. The machinery is in `common/downloads.py`,
-`common/downloads.py` and `common/package_mirror.py`.
+From then on no network is needed. The machinery is in `common/downloads.py` and
+`common/package_mirror.py`.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from common.command import Command, make_parser
 from common.downloads import (
     CACHE_VARIABLE,
     DownloadError,
@@ -137,12 +138,12 @@ def _print_list() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="download.py",
-        description="Download Darknet's YOLOv3 weights and sample photos, once, to a cache folder."
-        " The path of each file is printed on stdout, everything else on stderr.",
-        epilog=f"""\
-files: {", ".join(FILES)}
+    parser = make_parser(
+        "Download Darknet's YOLOv3 weights and sample photos, once, to a cache folder.\n"
+        "The path of each file is printed on stdout, everything else on stderr.",
+        f"""\
+files: {", ".join(list(FILES)[:3])},
+  {", ".join(list(FILES)[3:])}
 
 examples:
   python download.py yolov3-tiny.weights dog.jpg   what the first steps of the lesson need
@@ -153,8 +154,7 @@ The environment variable {CACHE_VARIABLE} moves it. Every file is checked by its
 SHA-256; a stopped download is continued by the next one. Without a network, put a file
 into the cache folder by hand.
 
-exit code: 0 all files are there, 1 some could not be fetched, 2 wrong usage""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+exit code: 0 all files are there, 1 some could not be fetched, 2 wrong usage, or stopped""",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="a file to fetch, see below")
     parser.add_argument("--all", action="store_true", help="fetch all files (about 540 MB)")
@@ -163,7 +163,7 @@ exit code: 0 all files are there, 1 some could not be fetched, 2 wrong usage""",
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
+    """Run the command and return its exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in FILES]
@@ -174,22 +174,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if not (options.names or options.all):
         parser.error("name at least one file, or give --all or --list")
-    try:
-        return _fetch_all(list(FILES) if options.all else options.names)
-    except KeyboardInterrupt:
-        print("stopped; the same command continues the download", file=sys.stderr)
-        return 1
-
-
-def _fetch_all(names: list[str]) -> int:
-    failed = 0
-    for name in names:
-        try:
-            print(fetch(name))
-        except DownloadError as error:
-            print(f"error: {error}", file=sys.stderr)
-            failed += 1
-    return 1 if failed else 0
+    with Command("stopped; the same command continues the download") as command:
+        for name in FILES if options.all else options.names:
+            try:
+                print(fetch(name))
+            except DownloadError as error:
+                print(f"error: {error}", file=sys.stderr)
+                command.failed += 1
+    return command.exit_code
 
 
 if __name__ == "__main__":

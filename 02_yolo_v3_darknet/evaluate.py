@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from common.choices import ON_INVALID
 from common.coco_metrics import coco_metrics, format_metrics
-from common.command import exit_code, make_parser, write_json
+from common.coco_truth import coco_truth
+from common.command import Command, make_parser, write_json
 from darknet.network import Darknet
 from darknet.size import check_size, parse_size
 from dataset import PhotoSet, load_test_photos
@@ -25,10 +25,9 @@ from download import fetch
 from evaluation import (
     IOU_THRESHOLD,
     LOWEST_SCORE,
-    coco_detections,
-    coco_truth,
     find_all,
     match_class_names,
+    to_coco,
 )
 
 EPILOG = """examples:
@@ -50,9 +49,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", required=True, help="street, penn_fudan, or a COCO, VOC or YOLO path")
     add("--split", metavar="NAME", help="the data's own list (test or val; else all photos)")
-    add("--held-out", action="store_true", help="only what train.py sets aside without lists")
+    add("--held-out", action="store_true", help="only the test part that train.py makes")
     add("--seed", type=int, default=0, help="... with this seed (0)")
-    add("--on-invalid", choices=("refuse", "drop"), default="refuse", help="bad labels (refuse)")
+    add("--on-invalid", choices=ON_INVALID, default="refuse", help="bad labels (refuse)")
     add("--model", choices=MODELS, default=MODELS[0], help="a model of COCO (%(default)s)")
     add("--own", type=Path, metavar="DIR", help="a folder with model.cfg, .weights and .names")
     for name in ("cfg", "weights", "names"):
@@ -126,25 +125,22 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], PhotoSet, lis
         iou_threshold=options.iou_threshold,
     )
     seconds = time.perf_counter() - began
-    detections = coco_detections(photos, found, class_map)
-    metrics = coco_metrics(coco_truth(photos), detections)
+    detections = to_coco(photos, found, class_map)
+    metrics = coco_metrics(coco_truth(photos.labels), detections)
     return metrics | {"photos": len(photos), "seconds": seconds}, photos, detections
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return its exit code."""
     options = parse_options(arguments)
-
-    def work() -> None:
-        with torch.inference_mode():
-            metrics, photos, detections = evaluate(options)
+    with Command("stopped; nothing was written") as command:
+        metrics, photos, detections = evaluate(options)
         for path, content in ((options.json, metrics), (options.detections, detections)):
             if path is not None:
                 write_json(path, content, indent=1)
         print(format_metrics(metrics))
         print(f"{len(photos)} photos, {len(detections)} detections, {metrics['seconds']:.1f} s")
-
-    return exit_code(work, "stopped; nothing was written")
+    return command.exit_code
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from boxes import Letterbox, box_iou, postprocess
-from common.confusion import count_confusion
+from boxes import Letterbox, postprocess
+from common.coco_truth import coco_detections, coco_truth
 from darknet.network import Darknet
 from darknet.size import InputSize, height_width
 from dataset import PhotoSet
@@ -24,7 +24,6 @@ from speed.fast import FastDarknet
 LOWEST_SCORE = 0.001
 IOU_THRESHOLD = 0.5  # suppression; a little above detect.py's 0.45, for objects side by side
 MOST_DETECTIONS = 100  # of a photo, all classes together: what detectors hand in to COCO
-CONFUSION_SCORE, CONFUSION_IOU = 0.25, 0.5
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def find_all(
     """
     device = next(model.parameters()).device
     size = height_width(input_size)
-    network = FastDarknet(model, device=device, input_size=size)
+    network = FastDarknet(model, device=device)
     found: list[Found] = []
     starts = range(0, len(photos), batch_size)
     for start in tqdm(starts, "evaluating", disable=not progress, leave=False):
@@ -81,30 +80,15 @@ def find_all(
     return found
 
 
-def coco_truth(photos: PhotoSet) -> dict[str, Any]:
-    """Return the labels of a set as COCO's annotation dict, with the ids of its own file."""
-    ids = photos.category_ids
-    images, annotations = [], []
-    for record in photos.records:
-        images.append({"id": record.image_id, "width": record.width, "height": record.height})
-        for one in record.objects:
-            x1, y1, x2, y2 = one.box_xyxy
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": record.image_id,
-                    "category_id": ids[one.label - 1],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": one.area,
-                    "iscrowd": one.iscrowd,
-                }
-            )
-    names = zip(ids, photos.class_names, strict=True)
-    categories = [{"id": key, "name": name} for key, name in names]
-    return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+def collect(
+    model: Darknet, photos: PhotoSet, input_size: InputSize, progress: bool = True
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what is true, as COCO's annotation dict, and what was found, as COCO's result list."""
+    found = find_all(model, photos, input_size, progress=progress)
+    return coco_truth(photos.labels), to_coco(photos, found)
 
 
-def coco_detections(
+def to_coco(
     photos: PhotoSet, found: Sequence[Found], class_map: Mapping[int, int] | None = None
 ) -> list[dict[str, Any]]:
     """Return detections as COCO's result list, with the image and category ids of the labels.
@@ -115,20 +99,14 @@ def coco_detections(
         class_map: from the model's class index to the set's; what is not in it is left out. By
             default they are the same.
     """
+    ids = dict(enumerate(photos.labels.category_ids))
+    if class_map is not None:
+        ids = {label: ids[index] for label, index in class_map.items()}
     entries = []
-    for record, one in zip(photos.records, found, strict=True):
-        rows = (one.boxes_xyxy.tolist(), one.scores.tolist(), one.classes.tolist())
-        for (x1, y1, x2, y2), score, label in zip(*rows, strict=True):
-            index = label if class_map is None else class_map.get(label)
-            if index is not None:
-                entries.append(
-                    {
-                        "image_id": record.image_id,
-                        "category_id": photos.category_ids[index],
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "score": score,
-                    }
-                )
+    for record, one in zip(photos.labels.images, found, strict=True):
+        known = [k for k, label in enumerate(one.classes.tolist()) if label in ids]
+        keys = [ids[int(one.classes[k])] for k in known]
+        entries += coco_detections(record.image_id, one.boxes_xyxy[known], one.scores[known], keys)
     return entries
 
 
@@ -157,30 +135,6 @@ def match_class_names(
             f"its own are {', '.join(model_names)}"
         )
     return class_map, unknown
-
-
-def confusion_matrix(
-    photos: PhotoSet,
-    found: Sequence[Found],
-    score_threshold: float = CONFUSION_SCORE,
-    iou_threshold: float = CONFUSION_IOU,
-) -> np.ndarray:
-    """Count which class was taken for which, of the detections above a score.
-
-    Crowd regions are left out.
-
-    Returns:
-        int64 (C + 1, C + 1), see `common.confusion.count_confusion`.
-    """
-    C = len(photos.class_names)
-    matrix = np.zeros((C + 1, C + 1), np.int64)
-    for index, one in enumerate(found):
-        boxes_xyxy = torch.from_numpy(photos.boxes_xyxy(index))  # (N, 4)
-        sure = one.scores > score_threshold
-        overlap = box_iou(one.boxes_xyxy[sure], boxes_xyxy).numpy()  # (M, N)
-        labels = one.classes[sure].numpy()
-        matrix += count_confusion(photos.classes(index), labels, overlap, C, iou_threshold)
-    return matrix
 
 
 def _prepare(

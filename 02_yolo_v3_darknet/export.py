@@ -17,7 +17,6 @@ Exit code: 0 when the file was written and agrees, 2 when not.
 """
 
 import argparse
-import copy
 import io
 import json
 import sys
@@ -31,13 +30,13 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from boxes import cxcywh_to_xyxy
+from boxes import cxcywh_to_xyxy, decode_fractions
+from common.command import Command
 from common.files import replacing
-from darknet.network import ConvolutionStage, Darknet, DarknetFileError, run_layers
+from darknet.network import Darknet, DarknetFileError, run_layers
 from darknet.size import InputSize, height_width, parse_size
 from detector import read_names
-from speed.fast import fold_batch_norm
-from targets import decode_fractions
+from speed.fast import folded
 
 TOLERANCE = 1e-4  # largest difference from PyTorch, as a share of an output's range
 OPSET = 17  # the newest that PyTorch's older exporter writes in all versions from 2.4 on
@@ -82,19 +81,6 @@ class DecodedDarknet(RawDarknet):
         height, width = self.input_size
         pixels = images.new_tensor((width, height, width, height))
         return cxcywh_to_xyxy(torch.cat(boxes_cxcywh, dim=1) * pixels), torch.cat(scores, dim=1)
-
-
-@torch.no_grad()
-def folded(model: Darknet) -> Darknet:
-    """A copy in evaluation mode whose batch norm is folded into the kernels."""
-    model = copy.deepcopy(model).eval().requires_grad_(False)
-    for stage in model.stages:
-        if isinstance(stage, ConvolutionStage) and stage.norm is not None:
-            kernels, biases = fold_batch_norm(stage)
-            stage.conv.weight = nn.Parameter(kernels.contiguous(), requires_grad=False)
-            stage.conv.bias = nn.Parameter(biases.contiguous(), requires_grad=False)
-            stage.norm = None
-    return model
 
 
 def export_onnx(
@@ -204,9 +190,9 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
+    """Run the command and return its exit code."""
     options = parse_options(arguments)
-    try:
+    with Command("stopped; nothing was written") as command:
         model = Darknet(options.cfg)
         if not model.outputs:
             raise DarknetFileError(f"{options.cfg}: has no [yolo] block, it is no detector")
@@ -215,11 +201,8 @@ def main(arguments: list[str] | None = None) -> int:
         difference = export_onnx(
             model, options.out, size=options.size, raw=options.raw, names=names
         )
-    except (ValueError, OSError) as error:
-        print(f"export.py: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.out}: differs from PyTorch by {difference:.1e} of the range")
-    return 0
+        print(f"{options.out}: differs from PyTorch by {difference:.1e} of the range")
+    return command.exit_code
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""The training loss of YOLOv3, with Darknet's form and the CIoU as choices for the box.
+"""The training loss of YOLOv3: the published one, or the CIoU for the box.
 
 From the paper (sections 2.1 and 2.2): objectness and each class are independent yes-or-no
 questions, so their loss is the binary cross-entropy. The box is learnt only by the predictions
 that answer for an object (see `targets.py`), objectness by all but the ignored ones.
 
-`box_loss="darknet"` gives exactly the gradients of Darknet. Its code holds gradients and no loss:
-t* - sigmoid(t) for the centre, which is the cross-entropy's, and t* - t for the size, which is the
-squared error's, both times 2 - w * h so that small objects count more. `box_loss="ciou"` is the
-complete IoU (Zheng et al., 2019, arXiv:1911.08287): it grades the box as a whole, as the
-evaluation does.
+`box_loss="darknet"`, the default, gives exactly the gradients of Darknet. Its code holds gradients
+and no loss: t* - sigmoid(t) for the centre, which is the cross-entropy's, and t* - t for the size,
+which is the squared error's, both times 2 - w * h so that small objects count more.
+`box_loss="ciou"` is the complete IoU (Zheng et al., 2019, arXiv:1911.08287): it grades the box as a
+whole, as the evaluation does.
 
 All sums are divided by the number of photos in the batch, as Darknet divides its learning rate:
 the loss of a photo does not depend on its companions.
@@ -21,12 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from boxes import decode_cells
 from darknet.cfg import DarknetFileError, Yolo
 from darknet.network import Darknet
-from targets import Assignment, build_targets, decode_cells
+from targets import Assignment, build_targets
 
 TERMS = ("box", "objectness", "class")
-BOX_LOSSES = ("ciou", "darknet")
+BOX_LOSSES = ("darknet", "ciou")
 # Each object's 1 - CIoU lies near 1 or below, where the objectness of thousands of predictions is
 # summed up. On drawn rectangles, AP was 0.27 with a weight of 1, 0.36 with 5 and 0.40 to 0.41 with
 # 10 to 40 (two seeds, 250 steps); with 15 and only the best anchor (positive_iou=None) 0.34.
@@ -39,14 +40,13 @@ DEFAULT_WEIGHTS = {
 class YoloLoss(nn.Module):
     """The loss of a network's raw outputs against the objects in the photos.
 
-    With `box_loss="darknet", positive_iou=None` it is Darknet's own.
+    With its defaults it is the published one, Darknet's own.
 
     Args:
         model: the network; its [yolo] blocks hold anchors, classes, ignore_thresh and truth_thresh.
-        box_loss: `ciou` or `darknet`.
+        box_loss: `darknet` or `ciou`.
         positive_iou: every anchor whose shape overlaps an object's by more answers for it as well
             as the best one; None: only the best.
-        neighbours: the cells beside an object's answer for it too; needs `scale_x_y` above 1.
         ignore_threshold: instead of the cfg's `ignore_thresh`.
         weights: factors on the terms, any of `box`, `objectness`, `class`; the others keep
             `DEFAULT_WEIGHTS`.
@@ -60,9 +60,8 @@ class YoloLoss(nn.Module):
         self,
         model: Darknet,
         *,
-        box_loss: str = "ciou",
-        positive_iou: float | None = 0.4,
-        neighbours: bool = False,
+        box_loss: str = "darknet",
+        positive_iou: float | None = None,
         ignore_threshold: float | None = None,
         weights: Mapping[str, float] | None = None,
     ):
@@ -70,13 +69,7 @@ class YoloLoss(nn.Module):
         if not model.outputs:
             raise DarknetFileError(f"{model.cfg_path}: has no [yolo] block to train")
         _check_options(box_loss, positive_iou, ignore_threshold, weights)
-        if neighbours and min(block.scale_x_y for block in model.outputs) <= 1:
-            raise ValueError(
-                f"neighbours=True needs scale_x_y above 1 in every [yolo] block of "
-                f"{model.cfg_path}: with 1, no box can leave its cell"
-            )
-        self.blocks, self.box_loss = model.outputs, box_loss
-        self.positive_iou, self.neighbours = positive_iou, neighbours
+        self.blocks, self.box_loss, self.positive_iou = model.outputs, box_loss, positive_iou
         self.weights = {**DEFAULT_WEIGHTS[box_loss], **(weights or {})}
         self.ignore_thresholds = [
             _cfg_number(model, block, "ignore_thresh", 0.5)
@@ -129,7 +122,6 @@ class YoloLoss(nn.Module):
             targets.to(outputs[0].device, torch.float32),
             input_size,
             positive_iou=self.positive_iou,
-            neighbours=self.neighbours,
             ignore_thresholds=self.ignore_thresholds,
             truth_thresholds=self.truth_thresholds,
         )

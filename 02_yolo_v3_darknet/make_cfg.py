@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anchors import check_sizes
+from common.command import Command
 from common.files import replacing
 from darknet.cfg import Convolutional, DarknetFileError, Net, Yolo, parse_cfg
 from darknet.layers import input_stride, plan_layers
@@ -189,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--scale-x-y", type=float, metavar="S", help=about)
     add("--out", required=True, metavar="FILE", help="the cfg file to write")
     options = parser.parse_args(arguments)
-    try:
+    with Command("stopped; nothing was written") as command:
         text = make_cfg(
             options.base,
             options.classes,
@@ -198,11 +199,8 @@ def main(arguments: list[str] | None = None) -> int:
             scale_x_y=options.scale_x_y,
         )
         write_cfg(options.out, text)
-    except (ValueError, OSError) as error:
-        print(f"make_cfg.py: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.out}: {options.classes} classes, from {options.base}")
-    return 0
+        print(f"{options.out}: {options.classes} classes, from {options.base}")
+    return command.exit_code
 
 
 if __name__ == "__main__":

@@ -1,121 +1,86 @@
-"""The settings of a training run, with the reasons for their defaults."""
+"""The settings of a training, and three presets to begin with."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from dataclasses import dataclass
 from typing import Any
 
-from batches.augmentation import Augmentation
+from augmentation import Augmentation
+from common.choices import ON_INVALID, OPTIMIZERS
 from common.precision import PRECISIONS
-from common.smoke import SMOKE_SETTINGS
-from darknet.size import InputSize, check_size, height_width
+from common.settings import change_preset, check_settings, setting
+from darknet.pretrained import BASES
+from darknet.size import InputSize, check_size, height_width, parse_size
+from losses import BOX_LOSSES
 
 STRIDE = 32  # of the YOLOv3 family: input sides are multiples of it
 LARGEST_SIDE = 2048  # of an input in training
 ANCHORS = ("fit", "base")
-BOX_LOSSES = ("ciou", "darknet")
 
 
-@dataclasses.dataclass(frozen=True)
-class YoloSettings:
-    """Everything that a run's result depends on.
+@dataclass(frozen=True)
+class Settings:
+    """All that a training depends on, beside its data; see `common.settings.setting`.
 
-    Attributes:
-        data, train_split, test_split, num_scenes, on_invalid: see `load_detection_data`.
-        base, pretrained: see `start_weights`.
-        size: of the network's input in training, pixels, a square's side or (height, width),
-            multiples of 32.
-        test_size: of the finished model's input; None: the same. An eighth more showed small
-            objects better and cost no training time.
-        epochs: passes over the training photos.
-        batch_size: photos a step, of all processes together.
-        learning_rate: the highest of the schedule. 2e-3 suits AdamW with batches of 8: a tenth
-            learns too slowly for a run of minutes, ten times as much destroys the backbone.
-        weight_decay: of the kernels.
-        warmup: share of all steps in which the learning rate rises.
-        max_gradient_norm: a longer gradient is shortened to this.
-        average_decay: see `common.averaged_weights.AveragedWeights`.
-        anchors: `fit` finds the anchors that suit the boxes, `base` keeps the base's.
-        box_loss, positive_iou, neighbours: see `losses.YoloLoss`.
-        mosaic: share of images made of four photos, in all but the last quarter of the epochs.
-            It pays in long runs; in a run of minutes the network needs plain photos more.
-        scale, flip, flip_vertical: see `batches.augmentation.Augmentation`.
-        multi_scale: choose another size, 2/3 to 4/3 of `size`, every ten steps.
-        precision: see `common.precision.choose_precision`.
-        evaluate_every: epochs between two measurements; 0: four over the run.
-        seed: of everything random.
+    A size is a square's side in pixels, or (height, width), multiples of 32.
     """
 
-    data: str = "street"
-    train_split: str | None = None
-    test_split: str | None = None
-    num_scenes: int = 400
-    on_invalid: str = "refuse"
-    base: str = "yolov3-tiny"
-    pretrained: str = "auto"
-    size: InputSize = 320
-    test_size: InputSize | None = None
-    epochs: int = 12
-    batch_size: int = 8
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    max_gradient_norm: float = 100.0
-    average_decay: float = 0.998
-    anchors: str = "fit"
-    box_loss: str = "ciou"
-    positive_iou: float | None = 0.4
-    neighbours: bool = False
-    mosaic: float = 0.0
-    scale: float = 0.4
-    flip: float = 0.5
-    flip_vertical: float = 0.0
-    multi_scale: bool = False
-    precision: str = "auto"
-    evaluate_every: int = 0
-    seed: int = 0
+    preset: str = setting("street", "name of the preset these began as", option=False)
+    data: str = setting("street", "street (drawn), penn_fudan (download), or a path to labels")
+    train_split: str | None = setting(None, "the data's own list to train on", metavar="NAME")
+    validation_split: str | None = setting(None, "... to draw the curves on", metavar="NAME")
+    test_split: str | None = setting(None, "... and to measure on", metavar="NAME")
+    on_invalid: str = setting("refuse", "labels that cannot be used", choices=ON_INVALID)
+    num_scenes: int = setting(448, "drawn training scenes, for --data street", at_least=1)
+    base: str = setting("yolov3-tiny", "network", metavar="|".join((*BASES, "CFG")))
+    pretrained: str = setting(
+        "auto", "weights to start from, auto: COCO's", metavar="auto|none|FILE", fixed=False
+    )
+    size: InputSize = setting(
+        (288, 384), "of the input in training, pixels", parse=parse_size, metavar="N|HxW"
+    )
+    test_size: InputSize | None = setting(
+        None, "of the finished model's input, else the same", parse=parse_size, metavar="N|HxW"
+    )
+    epochs: int = setting(7, "passes over the training photos", at_least=1)
+    batch_size: int = setting(8, "photos a step, of all processes together", at_least=1)
+    optimizer: str = setting("adamw", "AdamW, or SGD with momentum", choices=OPTIMIZERS)
+    learning_rate: float = setting(2e-3, "highest of the schedule", above=0)
+    weight_decay: float = setting(0.01, "of the kernels", at_least=0)
+    warmup: float = setting(0.1, "share of the steps in which it rises", at_least=0, at_most=0.9)
+    max_gradient_norm: float = setting(100.0, "longer gradients are shortened to it", above=0)
+    average_decay: float = setting(
+        0.998, "of the running average of the weights", at_least=0, at_most=1
+    )
+    anchors: str = setting("fit", "fit them to the boxes, or keep the base's", choices=ANCHORS)
+    box_loss: str = setting("darknet", "the published one, or complete IoU", choices=BOX_LOSSES)
+    positive_iou: float | None = setting(
+        None, "anchors above it learn too, else the best alone", at_least=0, at_most=1
+    )
+    mosaic: float = setting(0.0, "share of images made of four photos", at_least=0, at_most=1)
+    scale: float = setting(0.4, "sizes change by up to 1 + X times", at_least=0, at_most=10)
+    flip: float = setting(0.5, "share of mirrored photos; 0 for letters", at_least=0, at_most=1)
+    flip_vertical: float = setting(
+        0.0, "share of photos upside down; 0.5 for cells", at_least=0, at_most=1
+    )
+    multi_scale: bool = setting(False, "vary the size, from 2/3 to 4/3 of it")
+    precision: str = setting("auto", "auto: fp16 on a CUDA GPU, else fp32", choices=PRECISIONS)
+    evaluate_every: int = setting(
+        0, "epochs between two measurements, 0: four in all", at_least=0, fixed=False
+    )
+    seed: int = setting(0, "of everything random; the same one repeats a run", at_least=0)
+    workers: int = setting(0, "processes that load photos", at_least=0, fixed=False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a value that is not allowed."""
-        self._check_sizes()
-        self._check_words()
-        for name in ("epochs", "batch_size", "num_scenes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but has to be 1 or more")
-        for name in ("learning_rate", "max_gradient_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}, but has to be above 0")
-        for name in ("warmup", "mosaic", "flip", "flip_vertical", "average_decay"):
-            highest = 0.9 if name == "warmup" else 1
-            if not 0 <= getattr(self, name) <= highest:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 to {highest}")
-        for name in ("weight_decay", "scale", "seed", "evaluate_every"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}, but has to be 0 or more")
-
-    def _check_sizes(self) -> None:
-        for name in ("size", "test_size"):
-            if isinstance(getattr(self, name), list):  # from a JSON file
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+        """Raise a ValueError for a value that is not allowed."""
+        check_settings(self)
         for size in (self.size, self.final_size):
             check_size(size, STRIDE, LARGEST_SIDE)
 
-    def _check_words(self) -> None:
-        allowed = {
-            "on_invalid": ("refuse", "drop"),
-            "anchors": ANCHORS,
-            "box_loss": BOX_LOSSES,
-            "precision": PRECISIONS,
-        }
-        for name, words in allowed.items():
-            if getattr(self, name) not in words:
-                value = getattr(self, name)
-                raise ValueError(f"{name} is {value!r}; allowed are {', '.join(words)}")
-
     @property
     def augmentation(self) -> Augmentation:
-        """How photos are changed in training."""
+        """Return how photos are changed in training."""
         return Augmentation(
             flip=self.flip,
             flip_vertical=self.flip_vertical,
@@ -125,15 +90,15 @@ class YoloSettings:
 
     @property
     def final_size(self) -> InputSize:
-        """The input size of the finished model, at which it is measured."""
+        """Return the input size of the finished model, at which it is measured."""
         return self.size if self.test_size is None else self.test_size
 
     @property
-    def sizes(self) -> tuple[InputSize, ...]:
-        """The input sizes that training uses."""
-        if not self.multi_scale:
-            return (self.size,)
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Return the input sizes (height, width) that training uses."""
         sides = height_width(self.size)
+        if not self.multi_scale:
+            return (sides,)
         longest = max(sides)
         low, high = math.ceil(longest * 2 / 3 / STRIDE), math.floor(longest * 4 / 3 / STRIDE)
         scaled = (
@@ -141,26 +106,35 @@ class YoloSettings:
         )
         return tuple((STRIDE * height, STRIDE * width) for height, width in scaled)
 
-    @property
-    def first_plain_epoch(self) -> int:
-        """From this epoch on no mosaic is made: the last quarter sees photos as they are."""
-        return self.epochs - max(1, self.epochs // 4) if self.epochs > 1 else 1
-
     def is_measured(self, epoch: int) -> bool:
-        """Whether the network is measured after this epoch (from 0); the last one always is."""
-        every = self.evaluate_every or max(1, math.ceil(self.epochs / 4))
+        """Tell whether the network is measured after this epoch (from 0); the last always is."""
+        every = self.evaluate_every or math.ceil(self.epochs / 4)
         return (epoch + 1) % every == 0 or epoch + 1 == self.epochs
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values."""
-        return dataclasses.asdict(self)
+
+PRESETS = {
+    # Drawn scenes in their own shape, 3:4, and COCO's weights. For a laptop.
+    "street": Settings(),
+    # Photos of all shapes on a CPU: a square, and more passes over fewer of them.
+    "photos": Settings(preset="photos", data="penn_fudan", size=320, epochs=12),
+    # The whole network at the size of the paper. For a GPU.
+    "full": Settings(
+        preset="full",
+        data="penn_fudan",
+        base="yolov3",
+        size=416,
+        epochs=30,
+        batch_size=16,
+        workers=4,
+    ),
+}
 
 
-def make_settings(**changes: Any) -> YoloSettings:
-    """Return the default settings with changes; `common/smoke.py` has the last word.
+def make_settings(preset: str | None = None, **changes: Any) -> Settings:
+    """Return a preset's settings with changes; None chooses the preset by machine and data.
 
     Raises:
-        ValueError: a value that is not allowed.
+        ValueError: unknown preset, or a value that is not allowed.
         TypeError: a change that is no setting.
     """
-    return YoloSettings(**{**changes, **SMOKE_SETTINGS})
+    return change_preset(PRESETS, preset, changes)

@@ -10,9 +10,8 @@ The rule of the paper (section 2.1, last paragraphs), for each object:
    responsible is ignored: it is not wrong enough to be punished.
 3. All others learn objectness 0.
 
-Two options widen step 1. With `positive_iou`, every anchor whose shape overlaps the object's by
-more is responsible too: more predictions learn from each object. With `neighbours`, so are the
-cells beside the centre's, as far as `scale_x_y` lets their boxes reach the centre.
+One option widens step 1. With `positive_iou`, every anchor whose shape overlaps the object's by
+more is responsible too: more predictions learn from each object.
 
 Deviations from Darknet: an object is matched with the anchors that some output uses, also where
 the masks leave anchors out (Darknet then drops the object); a centre on the right or lower edge
@@ -24,12 +23,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from anchors import shape_iou
+from boxes import cxcywh_to_xyxy, decode_fractions
 from darknet.cfg import Yolo
-
-MAX_SIZE_LOGIT = 10.0  # exp(10) is 22,026 anchors wide: nothing real, and no overflow or zero
-NEIGHBOURHOOD = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # (columns, rows) from the own cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,38 +71,6 @@ class Claims:
     order: Tensor  # within one priority, the highest wins
 
 
-def decode_cells(
-    values: Tensor, corner: Tensor, anchors_wh: Tensor, scale_x_y: float
-) -> tuple[Tensor, Tensor]:
-    """Centre (..., 2) in cells and size (..., 2) in pixels, from raw tx, ty, tw, th (..., 4).
-
-    The equations are those of `boxes.decode`. `corner` is the (column, row) of each prediction's
-    cell and `anchors_wh` its anchor, (..., 2) each.
-    """
-    centre = corner + scale_x_y * values[..., :2].sigmoid() - (scale_x_y - 1) / 2
-    return centre, anchors_wh * values[..., 2:4].clamp(-MAX_SIZE_LOGIT, MAX_SIZE_LOGIT).exp()
-
-
-def decode_fractions(cells: Tensor, block: Yolo, input_size: tuple[int, int]) -> Tensor:
-    """Boxes of all predictions of one output.
-
-    Args:
-        cells: (B, A, H, W, 4 or more), the raw values tx, ty, tw, th first.
-        block: the [yolo] block.
-        input_size: (height, width) of the network's input in pixels.
-
-    Returns:
-        (B, A, H, W, 4): centre x, centre y, width, height, as fractions of the input.
-    """
-    H, W = cells.shape[2:4]
-    columns, rows = (torch.arange(side, device=cells.device) for side in (W, H))
-    corner = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # (H, W, 2)
-    anchors = cells.new_tensor(block.anchors_wh)[:, None, None]  # (A, 1, 1, 2)
-    centre, size = decode_cells(cells, corner, anchors, block.scale_x_y)
-    pixels = cells.new_tensor((input_size[1], input_size[0]))
-    return torch.cat((centre / cells.new_tensor((W, H)), size / pixels), dim=-1)
-
-
 def match_anchors(
     sizes_wh: Tensor, blocks: Sequence[Yolo], positive_iou: float | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -135,7 +101,6 @@ def build_targets(
     input_size: tuple[int, int],
     *,
     positive_iou: float | None = None,
-    neighbours: bool = False,
     ignore_thresholds: Sequence[float],
     truth_thresholds: Sequence[float],
 ) -> list[Assignment]:
@@ -148,7 +113,7 @@ def build_targets(
         targets: float32 (M, 6): image index, class index, then centre x, centre y, width, height
             as fractions of the input; M may be 0.
         input_size: (height, width) of the network's input in pixels.
-        positive_iou, neighbours: see the module's text.
+        positive_iou: see the module's text.
         ignore_thresholds: one for each output.
         truth_thresholds: one for each output. A prediction that overlaps an object by more is
             responsible as well; Darknet's cfg files set it to 1, which is never.
@@ -164,8 +129,7 @@ def build_targets(
     ):
         mine = slice(start, start + len(block.mask))
         start += len(block.mask)
-        reach = (block.scale_x_y - 1) / 2 if neighbours else 0.0
-        claims = [claim_cells(targets, best[:, mine], chosen[:, mine], raw.shape[2:], reach)]
+        claims = [claim_cells(targets, best[:, mine], chosen[:, mine], raw.shape[2:])]
         cells = raw.detach().unflatten(1, (len(block.mask), -1)).permute(0, 1, 3, 4, 2)
         overlap, nearest = best_overlap(decode_fractions(cells, block, input_size), targets)
         if truth < 1:
@@ -174,31 +138,19 @@ def build_targets(
     return assignments
 
 
-def claim_cells(
-    targets: Tensor, best: Tensor, chosen: Tensor, grid: tuple[int, int], reach: float
-) -> Claims:
+def claim_cells(targets: Tensor, best: Tensor, chosen: Tensor, grid: tuple[int, int]) -> Claims:
     """The places that objects want in one output of `grid` (rows, columns) cells.
 
     Args:
         targets: (M, 6), see `build_targets`.
         best, chosen: bool (M, A), see `match_anchors`.
-        reach: how far, in cells, a box's centre may lie outside the cell that predicts it; with
-            0 only the cell that holds the centre is wanted.
     """
     H, W = grid
     object_index, anchor = chosen.nonzero(as_tuple=True)  # (N,)
     edge = targets.new_tensor((W, H))
-    centre = targets[object_index, 2:4] * edge  # (N, 2), in cells, x first
-    own = torch.minimum(centre.floor(), edge - 1)
-    steps = targets.new_tensor(NEIGHBOURHOOD[: 5 if reach > 0 else 1])  # (S, 2)
-    cells = own[:, None] + steps  # (N, S, 2)
-    offset = centre[:, None] - cells
-    wanted = ((offset > -reach) & (offset < 1 + reach) & (cells >= 0) & (cells < edge)).all(dim=-1)
-    wanted[:, 0] = True  # the own cell, also for a centre on the right or lower edge
-    which, step = wanted.nonzero(as_tuple=True)
-    column, row = cells[which, step].long().unbind(dim=1)
-    object_index, anchor = object_index[which], anchor[which]
-    priority = (best[object_index, anchor] & (step == 0)).long()
+    cell = (targets[object_index, 2:4] * edge).floor()  # (N, 2), x first
+    column, row = torch.minimum(cell, edge - 1).long().unbind(dim=1)  # centres on the far edge
+    priority = best[object_index, anchor].long()
     return Claims(object_index, anchor, row, column, priority, object_index + 1)
 
 
@@ -255,34 +207,14 @@ def best_overlap(boxes_cxcywh: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
         The largest IoU (B, A, H, W), 0 where a photo has no object, and the row of `targets` that
         has it, int64 (B, A, H, W).
     """
-    shape, B = boxes_cxcywh.shape[:-1], len(boxes_cxcywh)
-    if not len(targets):
-        return boxes_cxcywh.new_zeros(shape), torch.zeros(
-            shape, dtype=torch.long, device=boxes_cxcywh.device
-        )
-    truth_cxcywh, rows = _by_photo(targets, B)  # (B, T, 4), (B, T)
-    x1, y1, x2, y2 = _edges(boxes_cxcywh.reshape(B, -1, 1, 4))  # (B, N, 1)
-    u1, v1, u2, v2 = _edges(truth_cxcywh[:, None])  # (B, 1, T)
-    shared = (torch.minimum(x2, u2) - torch.maximum(x1, u1)).clamp_(min=0)  # (B, N, T)
-    shared *= (torch.minimum(y2, v2) - torch.maximum(y1, v1)).clamp_(min=0)
-    union = (x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - shared
-    overlap, index = (shared / union.clamp_(min=1e-12)).max(dim=2)
-    return overlap.view(shape), rows.gather(1, index).view(shape)
-
-
-def _by_photo(targets: Tensor, photos: int) -> tuple[Tensor, Tensor]:
-    """Boxes (B, T, 4) photo by photo, filled up with boxes of no size, and their rows (B, T)."""
-    image, order = targets[:, 0].long().sort(stable=True)
-    counts = image.bincount(minlength=photos)
-    first = counts.cumsum(0) - counts
-    number = torch.arange(len(targets), device=targets.device) - first[image]
-    boxes_cxcywh = targets.new_zeros(photos, int(counts.max()), 4)
-    boxes_cxcywh[image, number] = targets[order, 2:6]
-    rows = torch.zeros(boxes_cxcywh.shape[:2], dtype=torch.long, device=targets.device)
-    rows[image, number] = order
-    return boxes_cxcywh, rows
-
-
-def _edges(boxes_cxcywh: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    cx, cy, w, h = boxes_cxcywh.unbind(-1)
-    return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+    overlap = boxes_cxcywh.new_zeros(boxes_cxcywh.shape[:-1])
+    nearest = torch.zeros_like(overlap, dtype=torch.long)
+    for number, boxes in enumerate(boxes_cxcywh):
+        rows = (targets[:, 0] == number).nonzero().squeeze(1)  # (T,)
+        if len(rows):
+            objects_xyxy = cxcywh_to_xyxy(targets[rows, 2:6])
+            iou = box_iou(cxcywh_to_xyxy(boxes.reshape(-1, 4)), objects_xyxy)  # (A * H * W, T)
+            best, index = iou.max(dim=1)
+            overlap[number] = best.view(overlap.shape[1:])
+            nearest[number] = rows[index].view(overlap.shape[1:])
+    return overlap, nearest

@@ -25,7 +25,6 @@ def training_transforms(
     photometric: float = 0.0,
     scale: tuple[float, float] | None = None,
     crop_size: tuple[int, int] | None = None,
-    label_spacing: int = 1,
 ) -> v2.Compose:
     """Compose the random changes for training, then scale the image to float32 in 0..1.
 
@@ -35,7 +34,6 @@ def training_transforms(
         scale: smallest and largest factor by which a picture is resized; None keeps its size.
         crop_size: (height, width) that is cut at a random place; smaller pictures are filled up
             with gray, which is ignored. Pictures of several sizes need it to share a batch.
-        label_spacing: above 1, labels of a few pixels only; see `SparseLabels`.
 
     Returns:
         A callable on (image, target).
@@ -49,8 +47,6 @@ def training_transforms(
         steps.append(v2.RandomHorizontalFlip(p=flip))
     if photometric:
         steps.append(v2.RandomPhotometricDistort(p=photometric))
-    if label_spacing > 1:
-        steps.append(SparseLabels(label_spacing))
     return v2.Compose([*steps, _to_model()])
 
 
@@ -74,29 +70,6 @@ class RandomResize(v2.Transform):
         size = [max(1, round(side * factor)) for side in image.shape[-2:]]
         labels = v2.functional.resize(target["labels"], size)  # the nearest, as it is a Mask
         return v2.functional.resize(image, size, antialias=True), {**target, "labels": labels}
-
-
-class SparseLabels(v2.Transform):
-    """Keep the label of one pixel in each block of `spacing` x `spacing`, to learn from it alone.
-
-    It is the same pixel in all blocks of a picture, at random. Labels of neighbours say nearly the
-    same, and with a spacing of 2 the loss takes a quarter of the time. The picture stays whole.
-    """
-
-    def __init__(self, spacing: int) -> None:
-        super().__init__()
-        self.spacing = spacing
-
-    def forward(self, *inputs: Any) -> tuple[Any, dict[str, Any]]:
-        """Return (image, target) with labels (H / spacing, W / spacing), rounded up."""
-        image, target = inputs
-        labels = target["labels"]
-        places = torch.randint(self.spacing, (2,)).tolist()
-        rows, columns = (
-            (torch.arange(0, side, self.spacing) + place).clamp(max=side - 1)
-            for side, place in zip(labels.shape, places, strict=True)
-        )
-        return image, {**target, "labels": tv_tensors.Mask(labels[rows][:, columns])}
 
 
 def _to_model() -> v2.Transform:

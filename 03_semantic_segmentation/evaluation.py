@@ -10,7 +10,6 @@ Only one row of windows is held at a time: (K, window height, W) numbers, howeve
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from common.checkpoint import load_weights
-from common.presets import read_run
-from metrics import ConfusionMatrix
-from models import SegmentationModel, build_model
-from settings import Settings
+from metrics import ConfusionMatrix, summarize
 
 DEFAULT_WINDOW = (240, 320)  # height, width
 DEFAULT_OVERLAP = 0.25
-Batch = tuple[Tensor, dict[str, Any]]
 
 
 @torch.inference_mode()
@@ -125,27 +119,9 @@ def _check(image: Tensor, window: tuple[int, int], overlap: float) -> None:
         raise ValueError(f"overlap is {overlap}; allowed are 0 to below 1")
 
 
-def load_model(path: str | Path) -> tuple[SegmentationModel, tuple[str, ...], Settings]:
-    """Build the model of a checkpoint, with its weights; return its class names and settings too.
-
-    Raises:
-        CheckpointError: see `common.presets.read_run`.
-    """
-    checkpoint, class_names, settings = read_run(path, Settings)
-    model = build_model(
-        settings.model,
-        len(class_names),
-        settings.pretrained,
-        load=False,
-        half_size=settings.half_size,
-    )
-    load_weights(checkpoint, model)
-    return model.eval(), class_names, settings
-
-
-def evaluate(
+def confusion_matrix(
     model: nn.Module,
-    batches: Iterable[Batch],
+    pictures: Iterable[tuple[Tensor, dict[str, Any]]],
     num_classes: int,
     window: tuple[int, int] = DEFAULT_WINDOW,
     progress: bool = True,
@@ -153,15 +129,27 @@ def evaluate(
     """Predict every picture in its full size and count pixels by true and predicted class.
 
     Args:
-        model: one of `models`; it is put into evaluation mode.
-        batches: (images, targets) of `common.loading.evaluation_loader`.
+        model: one of `models`; it is left in the mode it was in.
+        pictures: (image, target), such as a dataset with `evaluation_transforms`.
         num_classes: K.
-        window: larger pictures are predicted by `evaluation.predict_labels`.
+        window: see `predict_labels`.
         progress: show a progress bar on stderr.
     """
+    was_training = model.training
     model.eval()
     matrix = ConfusionMatrix(num_classes)
-    for images, targets in tqdm(batches, "evaluating", disable=not progress, leave=False):
-        for image, labels in zip(images, targets["labels"], strict=True):
-            matrix.update(predict_labels(model, image, window), labels.cpu())
+    for image, target in tqdm(pictures, "evaluating", disable=not progress, leave=False):
+        matrix.update(predict_labels(model, image, window), target["labels"].as_subclass(Tensor))
+    model.train(was_training)
     return matrix
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: Any,
+    window: tuple[int, int] = DEFAULT_WINDOW,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Return the metrics of a model on a dataset of `dataset.py`; see `metrics.summarize`."""
+    names = dataset.class_names
+    return summarize(confusion_matrix(model, dataset, len(names), window, progress), names)

@@ -23,6 +23,7 @@ from masks.class_table import IGNORE_INDEX
 
 LOSSES = ("cross_entropy", "dice", "focal")
 DICE_SMOOTHING = 1.0  # pixels; keeps the quotient steady for classes of a few pixels
+AUX_WEIGHT = 0.5  # as in torchvision's reference training
 
 
 def cross_entropy(
@@ -111,6 +112,35 @@ def segmentation_losses(
         "focal": lambda: focal_loss(logits, labels, ignore_index=ignore_index),
     }
     return {f"loss_{name}": functions[name]() for name, w in loss_weights.items() if w}
+
+
+def total_loss(
+    outputs: Mapping[str, Tensor],
+    labels: Tensor,
+    loss_weights: Mapping[str, float],
+    class_weights: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return what a training minimises, a scalar, and the losses in it by name.
+
+    Args:
+        outputs: of a model: "out", logits (B, K, H, W), and perhaps "aux", a helper's logits, whose
+            loss "loss_aux" counts AUX_WEIGHT.
+        labels, loss_weights, class_weights: as for `segmentation_losses`.
+
+    Raises:
+        ValueError: see `segmentation_losses`.
+    """
+    losses = segmentation_losses(outputs["out"], labels, loss_weights, class_weights)
+    loss = _weighted_sum(losses, loss_weights)
+    if "aux" in outputs:
+        helper = segmentation_losses(outputs["aux"], labels, loss_weights, class_weights)
+        losses["loss_aux"] = _weighted_sum(helper, loss_weights)
+        loss = loss + AUX_WEIGHT * losses["loss_aux"]
+    return loss, losses
+
+
+def _weighted_sum(losses: Mapping[str, Tensor], factors: Mapping[str, float]) -> Tensor:
+    return sum(value * factors[name.removeprefix("loss_")] for name, value in losses.items())
 
 
 def check_loss_weights(loss_weights: Mapping[str, float]) -> None:

@@ -4,10 +4,9 @@ Examples:
     python predict.py photo.jpg --checkpoint runs/street/best.pt
     python predict.py "photos/*.jpg" --checkpoint runs/street/best.pt --json found.json --out drawn
 
-The JSON is a list with one entry a photo: {"file", "width", "height", "classes": [{"label",
-"class_name", "pixels", "share"}]}, the classes that occur, in the order of their labels. With
---out, each photo gets two PNGs: photo.jpg.overlay.png to look at, and photo.jpg.labels.png, whose
-pixels are the labels 0, 1, ...; photo.jpg is never written to.
+The JSON is a list with one entry a photo; `common/predictions.py` shows its words. With --out, each
+photo gets two PNGs: photo.jpg.overlay.png to look at, and photo.jpg.labels.png, whose pixels are
+the labels 0, 1, ...; photo.jpg is never written to.
 
 Exit code: 0 done, 1 some photos could not be read, 2 bad usage or no photo at all.
 """
@@ -25,12 +24,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from common.command import exit_code, make_parser
+from common.command import Command, make_parser
 from common.files import replacing
 from common.photo_command import add_photo_options, predict_photos, to_best_device
 from common.photos import PHOTO_SUFFIXES, expand_source
-from evaluation import DEFAULT_OVERLAP, load_model, predict_labels
+from common.predictions import class_entries, photo_entry
+from evaluation import DEFAULT_OVERLAP, predict_labels
 from masks.overlays import overlay
+from models import load_model
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -71,18 +72,9 @@ def predict(
 
 def to_json(photo: Path, labels: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     """Return how much of a photo each class covers, as plain values."""
-    values, counts = np.unique(labels, return_counts=True)
-    classes = [
-        {
-            "label": label,
-            "class_name": class_names[label],
-            "pixels": pixels,
-            "share": pixels / labels.size,
-        }
-        for label, pixels in zip(values.tolist(), counts.tolist(), strict=True)
-    ]
+    pixels = np.bincount(labels.ravel(), minlength=len(class_names)).tolist()
     height, width = labels.shape
-    return {"file": str(photo), "width": width, "height": height, "classes": classes}
+    return photo_entry(photo, width, height, classes=class_entries(pixels, class_names))
 
 
 def write_pictures(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) -> None:
@@ -133,7 +125,9 @@ def run(arguments: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parsed = parse_arguments(arguments)
-    return exit_code(lambda: run(parsed), "stopped; nothing was listed")
+    with Command("stopped; nothing was listed") as command:
+        command.failed = run(parsed)
+    return command.exit_code
 
 
 if __name__ == "__main__":

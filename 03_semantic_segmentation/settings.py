@@ -1,145 +1,135 @@
-"""The two sizes in which this lesson runs: on a laptop without a network, and in full on a GPU."""
+"""The settings of a training, and three presets to begin with."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import argparse
+from dataclasses import dataclass
 from typing import Any
 
-from common.optimizers import OPTIMIZERS
-from common.presets import change_preset, check_choices, check_numbers, choose_preset
+from common.choices import ON_INVALID, OPTIMIZERS
+from common.precision import PRECISIONS
+from common.settings import change_preset, check_settings, choose_preset, setting
 from losses import check_loss_weights
-from models import MODELS
 
+__all__ = ["MODELS", "PRESETS", "UNKNOWN_LABELS", "Settings", "choose_preset", "make_settings"]
+
+MODELS = ("unet", "deeplabv3", "smp_unet", "smp_deeplabv3plus")
 UNKNOWN_LABELS = ("error", "ignore")
-SIZES = ("crop_size", "window")
+
+
+def read_loss_weights(text: str) -> dict[str, float]:
+    """Read factors from an option's text, such as "cross_entropy=1,dice=0.5".
+
+    Raises:
+        ArgumentTypeError: the text is not of that form, or see `losses.check_loss_weights`.
+    """
+    try:
+        pairs = [one.split("=") for one in text.split(",")]
+        weights = {name.strip(): float(factor) for name, factor in pairs}
+        check_loss_weights(weights)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: {error}; such as cross_entropy=1,dice=0.5 is allowed"
+        ) from error
+    return weights
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a training run depends on, beside its data.
+    """All that a training depends on, beside its data; see `common.settings.setting`."""
 
-    Attributes:
-        preset: name of the preset these began as.
-        data: "street", "penn_fudan" or a path.
-        model: one of `models.MODELS`.
-        pretrained: start from trained weights, where the model has some.
-        half_size: the network sees pictures of half the size; see `models.SegmentationModel`.
-        loss_weights: factors of the losses in the sum, by name; see `losses.LOSSES`.
-        balance_classes: weigh the classes in the cross-entropy, rare ones more.
-        unknown_labels: "error", or "ignore" for mask values that the class table does not list.
-        crop_size: (height, width) cut at random from training pictures; None takes them whole.
-        scale: smallest and largest factor of a random resize before that; None does none.
-        window: (height, width) of the sliding window for pictures that are larger.
-        epochs: passes over the training images.
-        batch_size: images a step, of all processes together.
-        batch_parts: parts of a batch that a CPU computes side by side; see
-            `common.parallel_batches`.
-        learning_rate: after the warm-up.
-        pretrained_rate: factor of the learning rate for layers that were trained before.
-        warmup_fraction: share of all steps in which the learning rate rises.
-        optimizer: one of `common.optimizers.OPTIMIZERS`.
-        weight_decay: as the optimiser takes it.
-        muon_momentum: share of the running mean of its gradients that each step of Muon keeps.
-        max_gradient_norm: longer gradients are shortened to it; None leaves them.
-        flip: probability of a left-right flip.
-        photometric: probability of changed colours.
-        label_spacing: learn from one pixel in each block of so many by so many.
-        seed: of everything random.
-        num_scenes: drawn training scenes, for the data "street".
-        num_workers: processes that load data.
-    """
-
-    preset: str = "laptop"
-    data: str = "street"
-    model: str = "smp_unet"
-    pretrained: bool = True
-    half_size: bool = True  # a quarter of the time
-    loss_weights: dict[str, float] = field(
-        default_factory=lambda: {"cross_entropy": 1.0, "dice": 1.0}
+    preset: str = setting("street", "name of the preset these began as", option=False)
+    data: str = setting(
+        "street", "street (drawn), penn_fudan (download), or a folder of pictures and masks"
     )
-    balance_classes: bool = False
-    unknown_labels: str = "error"
-    crop_size: tuple[int, int] | None = None
-    scale: tuple[float, float] | None = None
-    window: tuple[int, int] = (240, 320)
-    epochs: int = 2
-    batch_size: int = 4
-    batch_parts: int = 2
-    learning_rate: float = 6e-3
-    pretrained_rate: float = 0.05
-    warmup_fraction: float = 0.1
-    optimizer: str = "muon"
-    weight_decay: float = 1e-2
-    muon_momentum: float = 0.8
-    max_gradient_norm: float | None = 5.0
-    flip: float = 0.5
-    photometric: float = 0.0
-    label_spacing: int = 2
-    seed: int = 0
-    num_scenes: int = 960
-    num_workers: int = 1
+    train_split: str | None = setting(None, "the data's own list to train on", metavar="NAME")
+    validation_split: str | None = setting(None, "... to choose the best epoch on", metavar="NAME")
+    test_split: str | None = setting(None, "... and to measure on", metavar="NAME")
+    on_invalid: str = setting("refuse", "pairs that cannot be used", choices=ON_INVALID)
+    unknown_labels: str = setting("error", "mask values that no class has", choices=UNKNOWN_LABELS)
+    num_scenes: int = setting(1088, "drawn training scenes, for --data street", at_least=1)
+    model: str = setting(
+        "smp_unet", "unet is trained from scratch, the others are pretrained", choices=MODELS
+    )
+    pretrained: bool = setting(True, "start from trained weights, where the model has some")
+    half_size: bool = setting(True, "the network sees pictures of half the size")
+    crop_size: tuple[int, int] | None = setting(
+        None, "cut at random from training pictures", at_least=1, metavar=("HEIGHT", "WIDTH")
+    )
+    scale: tuple[float, float] | None = setting(
+        None, "limits of a random resize before that", above=0, metavar=("LOW", "HIGH")
+    )
+    window: tuple[int, int] = setting(
+        (240, 320), "what the model sees at once of larger pictures, when it predicts",
+        at_least=1, metavar=("HEIGHT", "WIDTH"),
+    )  # fmt: skip
+    epochs: int = setting(3, "passes over the training pictures", at_least=1)
+    batch_size: int = setting(8, "pictures a step, of all processes together", at_least=1)
+    optimizer: str = setting("adamw", "AdamW, or SGD with momentum", choices=OPTIMIZERS)
+    learning_rate: float = setting(2e-3, "highest of the schedule", above=0)
+    encoder_rate: float = setting(0.1, "factor of it for a pretrained encoder", above=0, at_most=1)
+    warmup: float = setting(0.1, "share of the steps in which it rises", at_least=0, at_most=0.9)
+    weight_decay: float = setting(1e-2, "as the optimiser takes it", at_least=0)
+    max_gradient_norm: float = setting(5.0, "longer gradients are shortened to it", above=0)
+    loss_weights: dict[str, float] = setting(
+        {"cross_entropy": 1.0}, "factors of the losses, as in cross_entropy=1,dice=0.5",
+        parse=read_loss_weights, metavar="NAME=X,...",
+    )  # fmt: skip
+    balance_classes: bool = setting(False, "weigh rare classes more in the cross-entropy")
+    flip: float = setting(0.5, "probability of a left-right flip", at_least=0, at_most=1)
+    photometric: float = setting(0.0, "probability of changed colours", at_least=0, at_most=1)
+    precision: str = setting("auto", "auto: fp16 on a CUDA GPU, else fp32", choices=PRECISIONS)
+    seed: int = setting(0, "of everything random; the same one repeats a run", at_least=0)
+    workers: int = setting(0, "processes that load pictures", at_least=0, fixed=False)
 
     def __post_init__(self) -> None:
-        for name in ("crop_size", "scale", "window"):
-            if getattr(self, name) is not None:  # a checkpoint gives a list
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_choices(
-            self, {"model": MODELS, "optimizer": OPTIMIZERS, "unknown_labels": UNKNOWN_LABELS}
-        )
-        check_numbers(
-            self,
-            whole=("epochs", "batch_size", "batch_parts", "num_scenes", "label_spacing"),
-            positive=("learning_rate",),
-            shares=("pretrained_rate",),
-        )
-        self._check_sizes()
+        """Raise a ValueError for a value that is not allowed."""
+        check_settings(self)
+        if self.scale is not None and self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale is {self.scale}; the first has to be the smaller one")
         check_loss_weights(self.loss_weights)
 
-    def _check_sizes(self) -> None:
-        for name in SIZES:
-            size = getattr(self, name)
-            if size is not None and min(size) < 1:
-                raise ValueError(f"{name} is {size}; sides of 1 pixel or more are allowed")
-        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale is {self.scale}; 0 < smallest <= largest is allowed")
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values, for a checkpoint."""
-        values = asdict(self)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-
-
-# The full preset follows torchvision's reference training of DeepLabV3, on fewer pictures.
 PRESETS = {
-    "laptop": Settings(),
+    # Drawn scenes at half size; an encoder from ImageNet. For a laptop without a network.
+    "street": Settings(),
+    # Photos on a CPU: the same network, parts of the pictures, many passes over few of them.
+    "photos": Settings(
+        preset="photos",
+        data="penn_fudan",
+        crop_size=(320, 320),
+        window=(480, 640),
+        epochs=20,
+        photometric=0.5,
+    ),
+    # torchvision's reference training of DeepLabV3, on fewer pictures. For a GPU.
     "full": Settings(
         preset="full",
         data="penn_fudan",
         model="deeplabv3",
+        half_size=False,
         crop_size=(480, 480),
         scale=(0.5, 2.0),
         window=(480, 640),
         epochs=30,
-        batch_size=8,
-        half_size=False,
-        pretrained_rate=1.0,
-        learning_rate=0.01,
-        warmup_fraction=0.05,
         optimizer="sgd",
+        learning_rate=0.01,
+        encoder_rate=1.0,
+        warmup=0.05,
         weight_decay=1e-4,
-        max_gradient_norm=None,
+        max_gradient_norm=10.0,
+        loss_weights={"cross_entropy": 1.0, "dice": 1.0},
         photometric=0.5,
-        label_spacing=1,
-        num_workers=4,
+        workers=4,
     ),
 }
 
 
 def make_settings(preset: str | None = None, **changes: Any) -> Settings:
-    """Return a preset's settings with changes; None chooses the preset by the machine.
+    """Return a preset's settings with changes; None chooses the preset by machine and data.
 
     Raises:
         ValueError: unknown preset, or a value out of range.
         TypeError: a change that is no setting.
     """
-    return change_preset(PRESETS, preset or choose_preset(), changes)
+    return change_preset(PRESETS, preset, changes)

@@ -1,6 +1,6 @@
 """Figures of the two-stage detectors: RPN, the path of the data, and the feature pyramid.
 
-All shapes are seen in lesson 01's laptop model while it runs; see `network_shapes.py`.
+All shapes are seen in lesson 01's small model while it runs; see `network_shapes.py`.
 """
 
 from __future__ import annotations

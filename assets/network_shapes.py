@@ -51,7 +51,7 @@ def _shapes(output: Any) -> Any:
 
 @cache
 def mask_rcnn() -> dict[str, Any]:
-    """Shapes of lesson 01's laptop model on one street scene of its own size, random weights.
+    """Shapes of lesson 01's small model on one street scene of its own size, random weights.
 
     The number of proposals depends on the weights; "most_proposals" is the model's own limit.
     """
@@ -63,7 +63,7 @@ def mask_rcnn() -> dict[str, Any]:
             2,
             pretrained=False,
             box_score_thresh=0.0,
-            min_size=lesson.TRAINING_SIDE,
+            min_size=240,
         )
         layers = ("backbone.body", "backbone", "rpn.head", "roi_heads.box_roi_pool")
         heads = ("box_head", "box_predictor", "mask_roi_pool", "mask_head", "mask_predictor")

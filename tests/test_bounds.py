@@ -13,7 +13,7 @@ ENTRY = """
 [[bound]]
 notebook = "05_lesson/lesson.ipynb"
 metrics = "runs/notebook/metrics.json"
-where = { preset = "laptop" }
+where = { preset = "street" }
 at_least = { "bbox.AP" = 0.5, mean_iou = 0.25 }
 """
 
@@ -46,7 +46,7 @@ def table(tmp_path: Path) -> list[Bound]:
     ],
 )
 def test_values(lesson, table, ap, iou, reached, missed) -> None:
-    notebook = write_metrics(lesson, {"preset": "laptop", "bbox": {"AP": ap}, "mean_iou": iou})
+    notebook = write_metrics(lesson, {"preset": "street", "bbox": {"AP": ap}, "mean_iou": iou})
     outcome = check_bounds(table, notebook, time.time())
     name = "05_lesson/lesson.ipynb: "
     assert outcome.reached == [name + line for line in reached]
@@ -54,7 +54,7 @@ def test_values(lesson, table, ap, iou, reached, missed) -> None:
 
 
 def test_missing_entry_is_missed(lesson: Path, table: list[Bound]) -> None:
-    notebook = write_metrics(lesson, {"preset": "laptop", "bbox": 1.0})
+    notebook = write_metrics(lesson, {"preset": "street", "bbox": 1.0})
     assert len(check_bounds(table, notebook, time.time()).missed) == 2
 
 
@@ -68,7 +68,7 @@ def test_metrics_of_another_run_do_not_count(lesson: Path, table: list[Bound]) -
     notebook = lesson / "lesson.ipynb"
     left_none = ["05_lesson/lesson.ipynb: this run has left no runs/notebook/metrics.json"]
     assert check_bounds(table, notebook, time.time()).missed == left_none
-    write_metrics(lesson, {"preset": "laptop", "bbox": {"AP": 1.0}, "mean_iou": 1.0})
+    write_metrics(lesson, {"preset": "street", "bbox": {"AP": 1.0}, "mean_iou": 1.0})
     assert check_bounds(table, notebook, time.time() + 60).missed == left_none
     assert check_bounds(table, lesson / "other.ipynb", time.time() + 60).missed == []
 

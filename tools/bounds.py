@@ -7,7 +7,7 @@ here with bounds that leave room for that. One entry of the table:
     [[bound]]
     notebook = "05_lesson/lesson.ipynb"
     metrics = "runs/notebook/metrics.json"     in the lesson's folder
-    where = { preset = "laptop" }              entries that metrics.json must have
+    where = { preset = "street" }              entries that metrics.json must have
     at_least = { "bbox.AP" = 0.5 }             names of nested entries, joined by dots
 """
 

@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from common.random_split import split_indices
-
 Target = dict[str, Any]
 Transforms = Callable[[tv_tensors.Image, Target], tuple[Any, Target]]
 Items = TypeVar("Items", bound="ImageDataset")
@@ -52,27 +50,3 @@ class ImageDataset(Dataset):
 
     def _load(self, item: Any) -> tuple[tv_tensors.Image, Target]:
         raise NotImplementedError
-
-
-def train_validation_split(
-    dataset: Items,
-    validation_fraction: float = 0.2,
-    seed: int = 0,
-    train_transforms: Transforms | None = None,
-    validation_transforms: Transforms | None = None,
-) -> tuple[Items, Items]:
-    """Divide a dataset at random, the same way for the same seed; both parts get an item.
-
-    Args:
-        dataset: at least two items.
-        validation_fraction: share of the second part, between 0 and 1.
-        seed: of the shuffle.
-        train_transforms: for the first part.
-        validation_transforms: for the second part.
-
-    Raises:
-        ValueError: the fraction is not between 0 and 1, or there are fewer than two items.
-    """
-    train, validation = split_indices(len(dataset), validation_fraction, seed)
-    held_out = dataset.subset(validation, validation_transforms)
-    return dataset.subset(train, train_transforms), held_out

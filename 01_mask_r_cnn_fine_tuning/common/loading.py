@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from common.processes import Processes
+
+ALONE = Processes(torch.device("cpu"))
 SampleKey = tuple[int, int]  # (index, seed)
 
 
@@ -77,26 +80,35 @@ class SeededBatches(Sampler[list[SampleKey]]):
         self.epoch, self.first_step = epoch, first_step
 
     def __len__(self) -> int:
-        return self.num_items // self.batch_size - self.first_step
+        """Count the batches of a whole epoch."""
+        return self.num_items // self.batch_size
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch))
         order = torch.randperm(self.num_items, generator=generator).tolist()
         share = self.batch_size // self.world_size
-        for step in range(self.first_step, self.num_items // self.batch_size):
+        for step in range(self.first_step, len(self)):
             start = step * self.batch_size + self.rank * share
             indices = order[start : start + share]
             yield [(index, mix_seed(self.seed, self.epoch, index)) for index in indices]
 
 
-def training_loader(dataset: Any, batches: SeededBatches, num_workers: int = 1) -> DataLoader:
-    """Load training batches in processes of their own, ahead of the step that needs them.
+def training_loader(
+    dataset: Any, batch_size: int, seed: int, num_workers: int = 1, processes: Processes = ALONE
+) -> DataLoader:
+    """Load shuffled batches in processes of their own, ahead of the step that needs them.
 
     Args:
-        dataset: gives (image, target).
-        batches: which items, in which order; `batches.set_position` chooses the epoch.
+        dataset: gives (image, target), and has `collate`.
+        batch_size: of all processes of the training together.
+        seed: of the order and the augmentation.
         num_workers: loading processes; 0 loads between the steps.
+        processes: those of the training; each gets its part of every batch.
+
+    Raises:
+        ValueError: fewer items than a batch, or a batch that cannot be shared evenly.
     """
+    batches = SeededBatches(len(dataset), batch_size, seed, processes.rank, processes.world_size)
     return DataLoader(
         SeededItems(dataset),
         batch_sampler=batches,

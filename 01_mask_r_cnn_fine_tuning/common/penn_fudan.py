@@ -61,7 +61,7 @@ def fetch_penn_fudan(
         archive = obtain(remote, folder=cache)
     except DownloadError as error:
         raise PennFudanError(
-            f"{error}\nOr use --preset laptop, which needs no download."
+            f"{error}\nOr use --preset street, which needs no download."
         ) from error
     with tempfile.TemporaryDirectory(dir=cache, prefix="unpacking-") as temporary:
         _unpack(archive, Path(temporary))

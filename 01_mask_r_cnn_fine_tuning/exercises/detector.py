@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 320, 240
 
 @cache
 def small_detector() -> MaskRCNN:
-    """The laptop's Mask R-CNN with random weights and two classes; nobody may change it."""
+    """The street preset's Mask R-CNN with random weights and two classes; nobody may change it."""
     state = torch.get_rng_state()
     torch.manual_seed(0)
     try:

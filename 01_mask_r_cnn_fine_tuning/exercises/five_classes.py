@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torchvision import ops
 
-from backbone import LiteBackbone
 from common.checking.check import compare_value, exercise
 from common.checking.compare import kind
 from common.checking.sandbox import Attempt, WrongAnswerError, check_signature
@@ -21,6 +20,7 @@ from common.coco_metrics import coco_metrics
 from common.efficientnet_lite import IMAGE_MEAN, IMAGE_STD
 from common.mask_boxes import masks_to_boxes_xyxy
 from common.street.scenes import INSTANCE_CLASSES, draw_scene
+from model import LiteBackbone
 
 NAMES = ("person", "car", "dog")
 # Row = true class, column = found class; last row: nothing there, last column: not found.

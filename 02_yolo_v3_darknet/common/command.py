@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +30,37 @@ def given_settings(options: argparse.Namespace, settings_class: type) -> dict[st
     return {name: value for name, value in values.items() if value is not None}
 
 
-def exit_code(work: Callable[[], int | None], stopped: str) -> int:
-    """Run a command's work, report what is wrong in one line on stderr, and return the exit code.
+class Command(contextlib.AbstractContextManager):
+    """What a command's work runs in: errors become one line on stderr, and an exit code.
+
+    Bad usage and bad data are ValueError or OSError; other errors are mistakes in the program, and
+    keep their traceback.
 
     Args:
-        work: may return how many inputs failed; bad usage and bad data are ValueError or OSError.
         stopped: what to tell who has pressed Ctrl+C.
 
-    Returns:
-        0 done, 1 some inputs failed, 2 an error or stopped.
+    Attributes:
+        failed: set it to how many inputs failed.
+        exit_code: 0 done, 1 some inputs failed, 2 an error or stopped.
     """
-    escape_strange_names()
-    try:
-        return 1 if work() else 0
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
-    return 2
+
+    def __init__(self, stopped: str) -> None:
+        self.stopped, self.failed, self._broken = stopped, 0, False
+        escape_strange_names()
+
+    @property
+    def exit_code(self) -> int:
+        return 2 if self._broken else int(self.failed > 0)
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, KeyboardInterrupt):
+            print(self.stopped, file=sys.stderr)
+        elif isinstance(error, ValueError | OSError):
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            return False
+        self._broken = True
+        return True
 
 
 def escape_strange_names() -> None:

@@ -32,6 +32,6 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, dtype)
 
 
-def gradient_scaler(precision: str) -> torch.amp.GradScaler | None:
-    """Return what keeps small float16 gradients from becoming 0; None in other precisions."""
-    return torch.amp.GradScaler("cuda") if precision == "fp16" else None
+def gradient_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
+    """Return what keeps small float16 gradients from becoming 0; it does nothing in others."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")

@@ -25,7 +25,7 @@ def plot_growth(ax: Axes, epochs: Sequence[Mapping[str, Any]]) -> Axes:
     x = [one["epoch"] + 1 for one in epochs]
     for name in ("AP50", "AP"):
         ax.plot(x, [one["bbox"][name] or 0.0 for one in epochs], marker="o", label=name)
-    ax.set(xlabel="epoch", ylabel="on the test photos", ylim=(0, 1))
+    ax.set(xlabel="epoch", ylabel="on the validation photos", ylim=(0, 1))
     ax.legend(loc="lower right")
     return ax
 

@@ -141,7 +141,10 @@ class OpenCVPipeline:
     def __init__(self, work: Work):
         cv2.setNumThreads(work.threads)
         self.work = work
-        self.network = cv2.dnn.readNetFromDarknet(work.cfg, work.weights)
+        try:
+            self.network = cv2.dnn.readNetFromDarknet(work.cfg, work.weights)
+        except cv2.error as error:
+            raise ValueError(f"{work.cfg}, {work.weights}: OpenCV cannot read them") from error
         self.output_names = self.network.getUnconnectedOutLayersNames()
 
     def preprocess(self, photos: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[int, int]]]:

@@ -6,6 +6,7 @@ The model is measured on scenes that are drawn here. The folder is read as `trai
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from common.checking.compare import kind
 from common.checking.sandbox import Attempt, BlankAnswerError, WrongAnswerError
 from common.street.scenes import SEMANTIC_CLASSES, draw_scene
 from dataset import SegmentationDataset
-from engine import Batch
 from masks.class_table import IGNORE_INDEX
 from metrics import ConfusionMatrix
 
@@ -35,8 +35,8 @@ def scene_tensors(seeds: Iterable[int]) -> tuple[Tensor, Tensor]:
     return images.permute(0, 3, 1, 2) / 255, labels
 
 
-def scene_batches(seeds: Iterable[int], batch_size: int = 8) -> list[Batch]:
-    """Draw small scenes as batches (images, targets), the form `engine.train_one_epoch` takes."""
+def scene_batches(seeds: Iterable[int], batch_size: int = 8) -> list[tuple[Tensor, dict[str, Any]]]:
+    """Draw small scenes as batches (images, targets), as the loop in `engine.py` takes them."""
     images, labels = scene_tensors(seeds)
     ids = torch.arange(len(images))
     parts = zip(*(one.split(batch_size) for one in (images, labels, ids)), strict=True)
@@ -129,7 +129,6 @@ def label_five_pictures(attempt: Attempt) -> None:
         raise WrongAnswerError(f"the answer is {kind(folder)}; expected is the path of a folder")
     try:
         dataset = SegmentationDataset.from_path(folder)
-        dataset.check(progress=False)
         if len(dataset) < FEWEST_PICTURES:
             raise WrongAnswerError(f"{len(dataset)} pairs of picture and mask; five are asked")
         check_content(dataset)

@@ -4,8 +4,8 @@
     my_data/masks/0001.png      one mask each, of the same name, or 0001_mask.png and the like
     my_data/classes.json        what the masks hold, see `class_table`
 
-or the same inside `train/` and `val/`, where one class table above serves both. Other names of the
-two folders that are in common use are known as well.
+or the same inside `train/`, `val/`, `test/` or lists of other names, where one class table above
+serves all. Other names of the two folders that are in common use are known as well.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from masks.class_table import ClassTable, DataError, find_class_table
 IMAGE_FOLDERS = ("images", "PNGImages", "JPEGImages", "img")
 MASK_FOLDERS = ("masks", "SemanticMasks", "SegmentationClass", "labels", "annotations")
 MASK_ENDINGS = ("", "_mask", "_semantic", "_label", "_labels", "_L", "_gt")
-VALIDATION_SPLITS = ("val", "valid", "validation", "test")
 
 
-def find_splits(folder: Path) -> tuple[Path, Path] | None:
-    """Return the folders of the training and validation part, None where they are not divided."""
-    held_out = next((folder / n for n in VALIDATION_SPLITS if (folder / n).is_dir()), None)
-    return (folder / "train", held_out) if (folder / "train").is_dir() and held_out else None
+def find_splits(folder: Path) -> tuple[str, ...]:
+    """Name the lists that a folder is divided into: folders inside it that have pictures."""
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    return tuple(one.name for one in inside if any((one / name).is_dir() for name in IMAGE_FOLDERS))
 
 
 def find_table(folder: Path) -> ClassTable | None:
@@ -37,27 +36,28 @@ def find_table(folder: Path) -> ClassTable | None:
     return find_class_table(folder) or find_class_table(folder.absolute().parent)
 
 
-def find_pairs(folder: Path, mask_folders: Sequence[str] = MASK_FOLDERS) -> list[tuple[Path, Path]]:
-    """Pair pictures and masks by the stem of their names, sorted by name.
+def find_pairs(
+    folder: Path, mask_folders: Sequence[str] = MASK_FOLDERS
+) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """Pair pictures and masks by the stem of their names.
+
+    Returns:
+        The pairs, sorted by name, and a line for each picture or mask that is alone.
 
     Raises:
-        DataError: a folder is missing or empty, a picture has no mask or a mask no picture, or
-            two files share a stem.
+        DataError: a folder is missing or empty, or two files share a stem.
     """
     images = _by_stem(_existing(folder, IMAGE_FOLDERS))
     masks = _by_stem(_existing(folder, mask_folders))
-    pairs, used = [], set()
+    pairs, alone = [], []
     for stem, image in images.items():
         ending = next((one for one in MASK_ENDINGS if stem + one in masks), None)
         if ending is None:
             known = ", ".join(f"{stem}{one}" for one in MASK_ENDINGS[:3])
-            raise DataError(f"{image} has no mask; it may be called {known} ... (.png)")
-        pairs.append((image, masks[stem + ending]))
-        used.add(stem + ending)
-    alone = [path for stem, path in masks.items() if stem not in used]
-    if alone:
-        raise DataError(f"the mask {alone[0]} has no picture")
-    return pairs
+            alone.append(f"{image} has no mask; it may be called {known} ... (.png)")
+        else:
+            pairs.append((image, masks.pop(stem + ending)))
+    return pairs, [*alone, *(f"the mask {path} has no picture" for path in masks.values())]
 
 
 def _existing(folder: Path, names: Sequence[str]) -> Path:

@@ -8,13 +8,19 @@ be ignored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from masks.class_table import IGNORE_INDEX, LARGEST_VALUE, ClassTable, DataError
+from masks.class_table import (
+    IGNORE_INDEX,
+    LARGEST_VALUE,
+    ClassTable,
+    DataError,
+    numbered_classes,
+)
 
 UNKNOWN = ("error", "ignore")
 INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -51,46 +57,47 @@ def read_label_map(path: Path, table: ClassTable, unknown: str = "error") -> np.
     raise DataError(f"{path} is a colour mask, but {table.source} gives no colors for the classes")
 
 
-def mask_kind(path: Path) -> str:
-    """Tell how a mask file writes its classes: "index", "palette" or "color".
+def number_classes(masks: Sequence[Path]) -> ClassTable:
+    """Number the classes of index masks that come without a table; unreadable ones are passed over.
 
     Raises:
-        DataError: the file is missing or no readable mask.
+        DataError: a mask has a palette or colours, the numbers are not 0, 1, ... and 255, or no
+            mask is readable.
     """
-    mode = _read(path).mode
-    return "palette" if mode == "P" else "index" if mode in INDEX_MODES else "color"
+    found: set[int] = set()
+    broken: DataError | None = None
+    for mask in masks:
+        try:
+            image = _read(mask)
+        except DataError as error:
+            broken = error
+            continue
+        kind = "palette" if image.mode == "P" else "color"
+        if kind == "palette" or image.mode not in INDEX_MODES:
+            raise DataError(
+                f"{mask} is a {kind} mask and there is no class table: write classes.json beside "
+                "the pictures, which says what its values or colors mean"
+            )
+        found |= set(np.unique(np.asarray(image).astype(np.int64)).tolist())
+    if broken is not None and not found:
+        raise broken
+    classes = found - {IGNORE_INDEX}
+    if len(classes) < 2 or max(classes) != len(classes) - 1:
+        raise DataError(
+            f"the masks in {masks[0].parent} hold the values {sorted(found)[:20]}; without a class "
+            "table they must be 0, 1, ... and 255 for ignored pixels: write classes.json"
+        )
+    return numbered_classes([f"class {k}" for k in range(len(classes))], str(masks[0].parent))
 
 
-def mask_values(path: Path) -> set[int]:
-    """Return the numbers that occur in an index mask.
-
-    Raises:
-        DataError: the file is missing or no readable mask.
-    """
-    return set(np.unique(np.asarray(_read(path)).astype(np.int64)).tolist())
-
-
-def mask_size(path: Path) -> tuple[int, int]:
-    """Read (width, height) from a file's header.
-
-    Raises:
-        DataError: the file is missing or no readable picture.
-    """
-    with _opened(path) as image:
-        return image.size
-
-
-def _opened(path: Path) -> Image.Image:
+def _read(path: Path) -> Image.Image:
     try:
-        return Image.open(path)
+        image = Image.open(path)
     except FileNotFoundError:
         raise DataError(f"the mask {path} does not exist") from None
     except Exception as error:  # the many formats' readers raise errors of any class
         raise DataError(f"{path} is no readable mask: {error}") from error
-
-
-def _read(path: Path) -> Image.Image:
-    with _opened(path) as image:
+    with image:
         if image.format == "JPEG":
             raise DataError(f"{path} is a JPEG, which blurs classes; store masks as PNG")
         if image.mode == "F":
@@ -139,7 +146,8 @@ def _known(
             y, x = np.argwhere(missing)[0].tolist()
             raise DataError(
                 f"{path} has the {describe(y, x)} at pixel x = {x}, y = {y}, which {table.source} "
-                f'does not list ({missing.sum()} such pixels). Add it, or choose unknown="ignore"'
+                f"does not list ({missing.sum()} such pixels). Add it, or choose --unknown-labels "
+                'ignore (in Python: unknown="ignore")'
             )
         labels = np.where(missing, IGNORE_INDEX, labels)
     return labels.astype(np.uint8)

@@ -374,9 +374,6 @@ def test_unknown_folders_and_options(tmp_path):
     (tmp_path / "x.csv").write_text("")
     with pytest.raises(AnnotationError, match="no folder and no .json file"):
         read_annotations(tmp_path / "x.csv")
-    (tmp_path / "PedMasks").mkdir()
-    with pytest.raises(AnnotationError, match="read it with PedestrianDataset"):
-        read_annotations(tmp_path)
     with pytest.raises(ValueError, match="on_invalid is 'keep'; allowed are"):
         read_annotations(write_voc(tmp_path / "voc"), on_invalid="keep")
     with pytest.raises(AnnotationError, match="no category is named \\['cow'\\]"):

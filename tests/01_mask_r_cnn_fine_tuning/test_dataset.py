@@ -10,12 +10,12 @@ from torchvision import tv_tensors
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from augmentation import evaluation_transforms, training_transforms
-from common.image_dataset import train_validation_split
+from common.labels.pedestrians import read_pedestrians
 from common.labels.read import AnnotationError
 from common.mask_boxes import masks_to_boxes_xyxy
 from common.mask_files import read_instance_ids
 from common.photos import PhotoError, photo_size, read_photo
-from dataset import CocoDataset, DetectionDataset, PedestrianDataset
+from dataset import DetectionDataset
 
 FIELDS = ("boxes", "labels", "masks", "area", "iscrowd")
 EXIF_ORIENTATION = 0x0112
@@ -38,10 +38,14 @@ def people(height=120, width=160):
     return ids
 
 
+def pedestrians(folder, transforms=None):
+    return DetectionDataset(read_pedestrians(folder), transforms, masks=True)
+
+
 def test_pedestrian_target_is_what_the_masks_say(tmp_path):
     write_pair(tmp_path, "b", people())
     write_pair(tmp_path, "a", np.zeros((20, 30)), suffix=".jpg")
-    dataset = PedestrianDataset(tmp_path)
+    dataset = pedestrians(tmp_path)
     image, target = dataset[1]
     assert isinstance(image, tv_tensors.Image)
     assert (image.shape, image.dtype) == ((3, 120, 160), torch.uint8)
@@ -60,7 +64,7 @@ def test_pedestrian_target_is_what_the_masks_say(tmp_path):
 
 def test_empty_picture_has_shaped_fields(tmp_path):
     write_pair(tmp_path, "a", np.zeros((20, 30)))
-    _, target = PedestrianDataset(tmp_path)[0]
+    _, target = pedestrians(tmp_path)[0]
     shapes = [tuple(target[key].shape) for key in FIELDS]
     assert shapes == [(0, 4), (0,), (0, 20, 30), (0,), (0,)]
 
@@ -68,7 +72,7 @@ def test_empty_picture_has_shaped_fields(tmp_path):
 def test_torchvision_trains_on_empty_and_one_pixel_masks(tmp_path):
     write_pair(tmp_path, "a", np.zeros((96, 96)))
     write_pair(tmp_path, "b", people(110, 150))
-    dataset = PedestrianDataset(tmp_path, evaluation_transforms())
+    dataset = pedestrians(tmp_path, evaluation_transforms())
     torch.manual_seed(0)
     model = maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, num_classes=2, min_size=96, max_size=128
@@ -168,21 +172,26 @@ def test_unreadable_pictures_are_named(tmp_path):
 
 def test_missing_and_mismatched_files_are_named(tmp_path):
     with pytest.raises(AnnotationError, match="the folder .*PNGImages does not exist"):
-        PedestrianDataset(tmp_path)
+        read_pedestrians(tmp_path)
     write_pair(tmp_path, "a", people())
     mask = tmp_path / "PedMasks" / "a_mask.png"
     Image.new("L", (30, 20)).save(mask)
-    with pytest.raises(AnnotationError, match=r"a_mask.png is \(30, 20\) .*a.png is \(160, 120\)"):
-        PedestrianDataset(tmp_path)
+    with pytest.raises(AnnotationError, match=r"a.png: is \(160, 120\) .*a_mask.png is \(30, 20\)"):
+        read_pedestrians(tmp_path)
     mask.rename(tmp_path / "PedMasks" / "z_mask.png")
-    with pytest.raises(AnnotationError, match="a.png has no mask .*a_mask.png"):
-        PedestrianDataset(tmp_path)
-    (tmp_path / "PNGImages" / "a.png").unlink()
-    with pytest.raises(AnnotationError, match="z_mask.png has no image"):
-        PedestrianDataset(tmp_path)
-    (tmp_path / "PedMasks" / "z_mask.png").unlink()
-    with pytest.raises(AnnotationError, match="PNGImages has no image"):
-        PedestrianDataset(tmp_path)
+    with pytest.raises(AnnotationError, match="a.png: has no mask .*a_mask.png"):
+        read_pedestrians(tmp_path)
+    write_pair(tmp_path, "b", people())
+    kept = read_pedestrians(tmp_path, "drop")
+    assert [(one.path.name, one.image_id) for one in kept.images] == [("b.png", 1)]
+    assert [str(one) for one in kept.problems] == [
+        f"{tmp_path / 'PNGImages/a.png'}: has no mask {tmp_path / 'PedMasks/a_mask.png'}",
+        f"{tmp_path / 'PedMasks/z_mask.png'}: has no picture in {tmp_path / 'PNGImages'}",
+    ]
+    for picture in (tmp_path / "PNGImages").iterdir():
+        picture.unlink()
+    with pytest.raises(AnnotationError, match="PNGImages has no picture"):
+        read_pedestrians(tmp_path)
 
 
 def write_coco(folder, with_masks=True):
@@ -201,45 +210,27 @@ def write_coco(folder, with_masks=True):
     return folder / "annotations.json"
 
 
-def test_coco_dataset_keeps_or_drops_crowds(tmp_path):
-    path = write_coco(tmp_path)
-    _, target = CocoDataset(path)[0]
-    assert target["iscrowd"].tolist() == [0, 1]
-    assert target["labels"].tolist() == [2, 2]
-    assert target["masks"].sum(dim=(1, 2)).tolist() == [200, 1200]
-    assert target["area"].tolist() == [150.5, 150.5]
+def test_crowds_are_in_no_target_but_in_the_labels(tmp_path):
+    dataset = DetectionDataset.from_path(write_coco(tmp_path))
+    _, target = dataset[0]
+    assert target["iscrowd"].tolist() == [0]
+    assert target["labels"].tolist() == [2]
+    assert target["masks"].sum(dim=(1, 2)).tolist() == [200]
+    assert target["area"].tolist() == [150.5]
     assert target["image_id"] == 5
-    _, target = CocoDataset(path, crowd="drop", masks=False)[0]
+    assert [one.iscrowd for one in dataset.labels.images[0].objects] == [0, 1]
+    _, target = DetectionDataset.from_path(tmp_path, masks=False)[0]
     assert target["boxes"].tolist() == [[4, 5, 14, 25]]
     assert "masks" not in target
-    with pytest.raises(ValueError, match="crowd is 'no'; allowed are"):
-        CocoDataset(path, crowd="no")
 
 
 def test_your_own_folder_in_one_line(tmp_path):
     write_coco(tmp_path, with_masks=False)
     dataset = DetectionDataset.from_path(tmp_path, class_names=["person"])
     assert (dataset.has_masks, dataset.num_classes, len(dataset)) == (False, 2, 1)
-    assert dataset[0][1]["labels"].tolist() == [1, 1]
+    assert dataset[0][1]["labels"].tolist() == [1]
     with pytest.raises(AnnotationError, match=r"annotations\[0\] \(id 1\): no segmentation"):
-        CocoDataset(dataset.annotations, masks=True)
-
-
-def test_split_is_seeded_and_complete(tmp_path):
-    for index in range(10):
-        write_pair(tmp_path, f"p{index}", people())
-    dataset = PedestrianDataset(tmp_path)
-    parts = train_validation_split(dataset, 0.3, seed=4, train_transforms=evaluation_transforms())
-    ids = [[part[i][1]["image_id"] for i in range(len(part))] for part in parts]
-    assert (len(ids[0]), sorted(ids[0] + ids[1])) == (7, list(range(10)))
-    again = train_validation_split(dataset, 0.3, seed=4)[1]
-    assert [again[i][1]["image_id"] for i in range(3)] == ids[1]
-    other = train_validation_split(dataset, 0.3, seed=5)[1]
-    assert [other[i][1]["image_id"] for i in range(3)] != ids[1]
-    assert parts[0][0][0].dtype == torch.float32
-    assert parts[1][0][0].dtype == dataset[0][0].dtype == torch.uint8
-    with pytest.raises(ValueError, match="cannot set aside 1.5 of 10 items"):
-        train_validation_split(dataset, 1.5)
+        DetectionDataset(dataset.annotations, masks=True)
 
 
 OPTIONS = {
@@ -280,7 +271,7 @@ def test_every_transform_moves_every_field(name, tmp_path):
     Image.fromarray(image).save(tmp_path / "PNGImages" / "a.png")
     options = {"photometric": 0.0, **OPTIONS[name]}
     transforms = training_transforms(**options)
-    plain, target = PedestrianDataset(tmp_path)[0]
+    plain, target = pedestrians(tmp_path)[0]
     target["labels"] = torch.arange(1, 4)
     torch.manual_seed(0)
     boxes = set()
@@ -296,7 +287,7 @@ def test_every_transform_moves_every_field(name, tmp_path):
 
 def test_photometric_changes_colours_only(tmp_path):
     write_pair(tmp_path, "a", people())
-    image, target = PedestrianDataset(tmp_path)[0]
+    image, target = pedestrians(tmp_path)[0]
     torch.manual_seed(0)
     moved, moved_target = training_transforms(flip=0, photometric=1.0)(image, target)
     assert (moved - image / 255).abs().max() > 0.05
@@ -305,7 +296,7 @@ def test_photometric_changes_colours_only(tmp_path):
 
 def test_flip_mirrors_the_boxes(tmp_path):
     write_pair(tmp_path, "a", people())
-    item = PedestrianDataset(tmp_path, training_transforms(flip=1.0, photometric=0))[0]
+    item = pedestrians(tmp_path, training_transforms(flip=1.0, photometric=0))[0]
     assert item[1]["boxes"].tolist() == [[110, 30, 140, 90], [50, 40, 80, 100], [19, 60, 20, 61]]
 
 
@@ -313,12 +304,13 @@ def test_flip_mirrors_the_boxes(tmp_path):
 def test_transforms_take_negatives_and_boxes_only(name, tmp_path):
     write_pair(tmp_path, "a", np.zeros((60, 80)))
     torch.manual_seed(0)
-    image, target = PedestrianDataset(tmp_path, training_transforms(**OPTIONS[name]))[0]
+    image, target = pedestrians(tmp_path, training_transforms(**OPTIONS[name]))[0]
     assert tuple(target["boxes"].shape) == (0, 4)
     assert target["masks"].shape == (0, *image.shape[1:])
     write_coco(tmp_path, with_masks=False)
     for _ in range(10):
-        dataset = CocoDataset(tmp_path / "annotations.json", training_transforms(**OPTIONS[name]))
+        transforms = training_transforms(**OPTIONS[name])
+        dataset = DetectionDataset.from_path(tmp_path / "annotations.json", transforms)
         _, target = dataset[0]
         counts = {len(target[key]) for key in ("boxes", "labels", "area", "iscrowd")}
         assert len(counts) == 1

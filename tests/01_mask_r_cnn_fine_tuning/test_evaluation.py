@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,11 @@ from pycocotools.cocoeval import COCOeval
 from torch import nn
 
 from common.coco_metrics import coco_metrics, format_metrics
-from evaluation import confusion_matrix, encode_mask, evaluate, validation_loss
+from common.coco_truth import encode_mask
+from common.confusion import confusion_matrix
+from common.labels.records import AnnotationSet, ImageRecord, ObjectRecord
+from dataset import DetectionDataset
+from evaluation import evaluate, validation_loss
 
 
 class Oracle(nn.Module):
@@ -113,8 +118,33 @@ def direct(kind, data, answers):
 NAMES = ("one", "two", "three")
 
 
-def as_batches(data):
-    return [([image], [target]) for image, target in data]
+class Labelled:
+    """What `evaluate` asks of a dataset; crowd regions are in the labels alone."""
+
+    collate = staticmethod(DetectionDataset.collate)
+
+    def __init__(self, data):
+        self.data, self.has_masks = data, "masks" in data[0][1]
+        images = [self.record(image, target) for image, target in data]
+        self.labels = AnnotationSet(Path("x"), NAMES, (1, 2, 3), tuple(images), 0)
+        self.annotations = self.labels
+
+    @staticmethod
+    def record(image, target):
+        objects = []
+        for k, label in enumerate(target["labels"].tolist()):
+            mask = target["masks"][k].numpy() if "masks" in target else None
+            rle = None if mask is None else coco_mask.encode(np.asfortranarray(mask))
+            box, area = tuple(target["boxes"][k].tolist()), target["area"][k].item()
+            objects.append(ObjectRecord(label, box, area, "x", rle, target["iscrowd"][k].item()))
+        height, width = image.shape[-2:]
+        return ImageRecord(Path("x"), width, height, target["image_id"], tuple(objects))
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        return self.data[index]
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
@@ -122,7 +152,7 @@ def test_equals_pycocotools_called_directly(kind):
     data = make_data()
     data = [item for item in data if len(item[1]["labels"])] + [data[0]]
     oracle = Oracle([target for _, target in data], 3)
-    metrics = evaluate(oracle, as_batches(data), NAMES, progress=False)
+    metrics = evaluate(oracle, Labelled(data), progress=False)
     measured = direct(kind, data, oracle.answers)
     values = [-1 if value is None else value for value in metrics[kind].values()]
     assert values == measured.stats.tolist()
@@ -138,7 +168,7 @@ def test_mode_is_put_back_and_boxes_alone_have_no_segm():
     for _, target in data:
         del target["masks"]
     oracle = Oracle([target for _, target in data], 3, with_masks=False).train()
-    metrics = evaluate(oracle, as_batches(data), NAMES, progress=False)
+    metrics = evaluate(oracle, Labelled(data), progress=False)
     assert "segm" not in metrics
     assert oracle.training
 
@@ -230,6 +260,7 @@ def test_confusion_is_counted():
     first, second, far = [0, 0, 10, 10], [20, 0, 10, 10], [60, 60, 5, 5]
     truth = {
         "images": [{"id": 7}, {"id": 8}, {"id": 9}],
+        "categories": [{"id": 1}, {"id": 2}],
         "annotations": [
             {"image_id": 7, "category_id": 1, "bbox": first, "iscrowd": 0},
             {"image_id": 7, "category_id": 2, "bbox": second, "iscrowd": 0},
@@ -243,8 +274,8 @@ def test_confusion_is_counted():
     detections = [dict(zip(keys, one, strict=True)) for one in found]
     # In 7 the first object is taken for class 2, its second finding and the far one are made up,
     # and the second object is missed; in 8 half an object is just enough, the crowd is left out.
-    table = confusion_matrix(truth, detections, 2)
+    table = confusion_matrix(truth, detections)
     assert table.tolist() == [[1, 1, 0], [0, 0, 1], [1, 2, 0]]
-    stricter = confusion_matrix(truth, detections, 2, score_threshold=0.4, iou_threshold=0.51)
+    stricter = confusion_matrix(truth, detections, score_threshold=0.4, iou_threshold=0.51)
     assert stricter.tolist() == [[0, 1, 1], [0, 1, 0], [2, 2, 0]]
-    assert confusion_matrix(truth, [], 2)[:, 2].tolist() == [2, 1, 0]
+    assert confusion_matrix(truth, [])[:, 2].tolist() == [2, 1, 0]

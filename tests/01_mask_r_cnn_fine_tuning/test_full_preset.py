@@ -7,16 +7,16 @@ import pytest
 import torch
 from torchvision.models import detection as tv
 
-import splits as training_data
 import train
+from common.labels import sources
 from common.street.scenes import write_dataset
 
 
 @pytest.mark.slow
 def test_full_preset_trains_from_the_weight_cache(tmp_path, monkeypatch):
     """Two steps of ResNet50 on small pictures in Penn-Fudan's layout."""
-    pictures = write_dataset(tmp_path / "PennFudanPed", range(6), 96, 72, progress=False)
-    monkeypatch.setattr(training_data, "fetch_penn_fudan", lambda: pictures)
+    pictures = write_dataset(tmp_path / "PennFudanPed", range(8), 96, 72, progress=False)
+    monkeypatch.setattr(sources, "fetch_penn_fudan", lambda: pictures)
     weights = tv.MaskRCNN_ResNet50_FPN_Weights.DEFAULT
     cache = tmp_path / "torch" / "hub" / "checkpoints" / Path(weights.url).name
     cache.parent.mkdir(parents=True)

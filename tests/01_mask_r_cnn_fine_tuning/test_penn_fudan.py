@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from common.downloads import HttpMirror, RemoteFile
+from common.labels.pedestrians import read_pedestrians
 from common.penn_fudan import FOLDER_NAME, PENN_FUDAN, PennFudanError, fetch_penn_fudan
-from dataset import PedestrianDataset
 
 ZIP_NAME = PENN_FUDAN.name
 NOWHERE = "http://127.0.0.1:9/x.zip"
@@ -71,8 +71,7 @@ def test_downloads_unpacks_and_works_offline_afterwards(server, tmp_path):
     root, url = server
     remote = make_zip(root / ZIP_NAME, url)
     folder = fetch_penn_fudan(tmp_path / "cache", remote=remote, **COUNTS)
-    dataset = PedestrianDataset(folder)
-    assert [len(dataset[index][1]["labels"]) for index in range(4)] == [0, 1, 2, 3]
+    assert [len(one.objects) for one in read_pedestrians(folder).images] == [0, 1, 2, 3]
     (root / ZIP_NAME).unlink()
     assert fetch_penn_fudan(tmp_path / "cache", remote=remote, **COUNTS) == folder
     names = {p.name for p in (tmp_path / "cache").iterdir()}
@@ -93,7 +92,7 @@ def test_the_archive_is_pinned():
 
 def test_without_network_the_error_names_the_other_ways(tmp_path):
     remote = replace(PENN_FUDAN, mirrors=(HttpMirror(NOWHERE),))
-    pattern = rf"(?s)127.0.0.1:9/x.zip: .*put it here by hand: .*{ZIP_NAME}.*--preset laptop"
+    pattern = rf"(?s)127.0.0.1:9/x.zip: .*put it here by hand: .*{ZIP_NAME}.*--preset street"
     with pytest.raises(PennFudanError, match=pattern):
         fetch_penn_fudan(tmp_path, remote=remote)
     (tmp_path / ZIP_NAME).write_text("other")

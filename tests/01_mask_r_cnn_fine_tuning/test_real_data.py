@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from common.labels.masks import decode_masks
 from common.labels.read import AnnotationError, read_annotations
-from dataset import CocoDataset, DetectionDataset
+from dataset import DetectionDataset
 
 DATA = next(
     (
@@ -45,7 +45,7 @@ def bccd(tmp_path_factory):
 @pytest.mark.parametrize(("split", "counts"), [("train2017", (284, 4)), ("val2017", (135, 1))])
 def test_tinycoco_agrees_with_pycocotools(tinycoco, split, counts):
     json_path = tinycoco / "annotations" / f"instances_{split}.json"
-    dataset = CocoDataset(json_path)
+    dataset = DetectionDataset.from_path(json_path)
     oracle = COCO(str(json_path))
     found = dataset.annotations
     assert (found.kept, found.crowd, found.reported) == (*counts, 0)
@@ -63,7 +63,7 @@ def test_tinycoco_agrees_with_pycocotools(tinycoco, split, counts):
 
 
 def test_every_coco_photo_gives_an_item(tinycoco):
-    dataset = DetectionDataset.from_path(tinycoco, split="val2017", crowd="drop")
+    dataset = DetectionDataset.from_path(tinycoco, split="val2017")
     for index in range(len(dataset)):
         image, target = dataset[index]
         assert target["masks"].shape == (len(target["labels"]), *image.shape[1:])

@@ -5,87 +5,103 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-import train
+import train as command
 from common.checkpoint import CheckpointError, load_checkpoint
-from engine import TrainingRun, make_optimizer
+from common.loading import mix_seed, training_loader
+from common.processes import Processes
+from common.training import make_optimizer, warmup_cosine
+from dataset import DetectionData, load_data
+from engine import train
+from evaluation import evaluate
 from model import build_model, load_detector
 from settings import PRESETS, Settings, choose_preset, make_settings
-from splits import TrainingData, load_training_data
 
-FOLDER = Path(train.__file__).parent
+FOLDER = Path(command.__file__).parent
 
 
 def tiny(folder, **changes) -> Settings:
     values = {"data": str(folder), "pretrained": False, "image_size": (72, 96), "batch_size": 2}
-    values |= {"epochs": 2, "num_workers": 0, "learning_rate": 1e-3}
-    return make_settings("laptop", **(values | changes))
+    values |= {"epochs": 2, "workers": 0, "learning_rate": 1e-3}
+    return make_settings("street", **(values | changes))
 
 
-def results_of(run: TrainingRun) -> tuple:
-    return run.history, run.epochs, run.test()
+def fitted(settings: Settings, data: DetectionData, folder: Path | None = None, **options):
+    return train(settings, data, folder, progress=False, **options)
 
 
 def test_interrupted_run_ends_as_the_uninterrupted(scenes, tmp_path, stop_at):
     settings = tiny(scenes)
-    data = load_training_data(settings)
-    expected = results_of(_fitted(TrainingRun(settings, data, tmp_path / "a", progress=False)))
-    assert len(expected[0]) == 2 * (len(data.train) // 2)
-
-    for step in (1, 2, 4):
-        run = TrainingRun(settings, data, tmp_path / "b", progress=False)
-        assert run.resume() == (step > 1)
+    data = load_data(settings)
+    whole = fitted(settings, data, tmp_path / "a")
+    assert len(whole.history) == 2 * (len(data.train) // 2)
+    for step in (1, 2, 3):
         with pytest.raises(KeyboardInterrupt):
-            run.fit(checkpoint_every=1, after_step=stop_at(step))
+            fitted(
+                settings, data, tmp_path / "b", resume=True, checkpoint_every=1,
+                after_step=stop_at(step),
+            )  # fmt: skip
         torch.rand(7)  # whatever happens in between must not matter
-    run = TrainingRun(settings, data, tmp_path / "b", progress=False)
-    assert run.resume()
-    assert results_of(_fitted(run)) == expected
-
-
-def _fitted(run: TrainingRun) -> TrainingRun:
-    run.fit()
-    return run
+    again = fitted(settings, data, tmp_path / "b", resume=True)
+    assert (again.history, again.epochs) == (whole.history, whole.epochs)
+    found = [evaluate(run.load_best(), data.test, progress=False) for run in (whole, again)]
+    assert found[0] == found[1]
 
 
 def test_resume_refuses_other_settings(scenes, tmp_path):
     settings = tiny(scenes, epochs=1)
-    data = load_training_data(settings)
-    _fitted(TrainingRun(settings, data, tmp_path, progress=False))
-    other = TrainingRun(replace(settings, learning_rate=0.5), data, tmp_path, progress=False)
+    data = load_data(settings)
+    fitted(settings, data, tmp_path)
     with pytest.raises(
-        CheckpointError, match=r"last\.pt was made with learning_rate = 0\.001, not"
+        CheckpointError, match=r"last\.pt was made with learning_rate = 0\.001, not 0\.5"
     ):
-        other.resume()
-    same = TrainingRun(replace(settings, num_workers=1), data, tmp_path, progress=False)
-    assert same.resume()
-    assert same.fit()[0]["epoch"] == 0
+        fitted(replace(settings, learning_rate=0.5), data, tmp_path, resume=True)
+    same = fitted(replace(settings, workers=1), data, tmp_path, resume=True)
+    assert [one["epoch"] for one in same.epochs] == [0]
 
 
 def test_run_without_folder_keeps_nothing_and_cannot_resume(scenes):
     settings = tiny(scenes, epochs=1)
-    run = TrainingRun(settings, load_training_data(settings), progress=False)
-    _fitted(run)
-    assert set(run.test()) == {"bbox", "segm", "per_class"}
-    with pytest.raises(RuntimeError, match="give TrainingRun a folder"):
+    data = load_data(settings)
+    run = fitted(settings, data)
+    assert set(evaluate(run.load_best(), data.test)) == {"bbox", "segm", "per_class"}
+    with pytest.raises(RuntimeError, match="give it a folder"):
         run.resume()
 
 
 def test_saved_detector_predicts_the_same(scenes, tmp_path):
     settings = tiny(scenes, epochs=1)
-    data = load_training_data(settings)
-    run = _fitted(TrainingRun(settings, data, tmp_path, progress=False))
+    data = load_data(settings)
+    run = fitted(settings, data, tmp_path)
     model, class_names, stored = load_detector(tmp_path / "best.pt")
     assert (class_names, stored) == (("pedestrian",), settings)
     image = data.test[0][0]
     with torch.no_grad():
         one, other = run.model.eval()([image])[0], model([image])[0]
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_best_epoch_is_chosen_on_validation_and_test_is_not_looked_at(scenes, tmp_path):
+    class Closed:
+        def __getitem__(self, index):
+            raise AssertionError("the test pictures were looked at")
+
+    settings = tiny(scenes)
+    data = load_data(settings)
+    run = fitted(settings, replace(data, test=Closed()), tmp_path)
+    scores = [one["metrics"]["segm"]["AP"] for one in run.epochs]
+    assert run.best == max(scores)
+    best = load_checkpoint(tmp_path / "best.pt")["progress"]
+    assert best["epoch"] == scores.index(max(scores))
+    parts = [{one.image_id for one in part.labels.images} for part in
+             (data.train, data.validation, data.test)]  # fmt: skip
+    assert [len(part) for part in parts] == [5, 1, 2]
+    assert len(set.union(*parts)) == 8
 
 
 def test_foreign_checkpoint_is_refused(tmp_path):
@@ -106,57 +122,46 @@ def test_foreign_checkpoint_is_refused(tmp_path):
         ({"batch_size": 0}, "batch_size is 0; at least 1"),
         ({"num_scenes": -1}, "num_scenes is -1; at least 1"),
         ({"learning_rate": 0.0}, r"learning_rate is 0.0; it must be above 0"),
-        ({"pretrained_rate": 1.5}, r"pretrained_rate is 1.5; above 0 and up to 1 is allowed"),
+        ({"backbone_rate": 1.5}, r"backbone_rate is 1.5; at most 1 is allowed"),
+        ({"image_size": (0, 100)}, r"image_size is \(0, 100\); at least 32 is allowed"),
+        ({"on_invalid": "keep"}, "on_invalid is 'keep'; allowed are refuse, drop"),
     ],
 )
 def test_bad_settings(change, message):
     with pytest.raises(ValueError, match=message):
-        make_settings("laptop", **change)
+        make_settings("street", **change)
 
 
 def test_presets(monkeypatch):
-    with pytest.raises(ValueError, match="preset is 'huge'; allowed are laptop, full"):
+    with pytest.raises(ValueError, match="preset is 'huge'; allowed are street, photos, full"):
         make_settings("huge")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_preset() == "full"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_preset() == "laptop"
-    assert make_settings() == PRESETS["laptop"]
+    assert (choose_preset(), choose_preset("street")) == ("street", "street")
+    assert (choose_preset("penn_fudan"), choose_preset("mine")) == ("photos", "photos")
+    assert make_settings() == PRESETS["street"]
+    assert make_settings(data="mine") == replace(PRESETS["photos"], data="mine")
+    assert all(one.preset == name for name, one in PRESETS.items())
 
 
-@pytest.mark.parametrize("task", ["masks", "boxes"])
-def test_learning_rate_of_each_part(task):
-    settings = make_settings(
-        "laptop", task=task, learning_rate=1.0, mask_rate=4.0, pretrained_rate=0.25
-    )
-    model = build_model(settings, 2)
-    groups = make_optimizer(model, settings).param_groups
-    rates = {one: group["lr"] for group in groups for one in group["params"]}
-    body = {one for one in model.backbone.body.parameters() if one.requires_grad}
-    heads = model.roi_heads
-    masks = {*heads.mask_head.parameters()} if task == "masks" else set()
-    assert {rates[one] for one in body} == {0.25}
-    assert {rates[one] for one in masks} == ({4.0} if masks else set())
-    assert {rates[one] for one in model.backbone.fpn.parameters()} == {1.0}
-    assert {rates[one] for one in heads.box_head.parameters()} == {1.0}
-    assert set(rates) == {one for one in model.parameters() if one.requires_grad}
-    fresh = replace(settings, pretrained=False)
-    groups = make_optimizer(build_model(fresh, 2), fresh).param_groups
-    assert min(group["lr"] for group in groups) == 1.0
+def test_help_shows_every_setting_with_its_presets(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for field in fields(Settings):
+        assert f"--{field.name.replace('_', '-')}" in text
+    assert "passes over the training pictures (street 1, photos 6, full 10)" in text
+    assert "labels that cannot be used (refuse)" in text
 
 
-def test_unknown_optimizer():
-    with pytest.raises(ValueError, match="optimizer is 'lamb'; allowed are muon, adamw, sgd"):
-        make_optimizer(torch.nn.Linear(1, 1), make_settings("laptop", optimizer="lamb"))
-
-
-def command(*arguments: str | Path, script: str = "train.py") -> list[str]:
+def program(*arguments: str | Path, script: str = "train.py") -> list[str]:
     return [sys.executable, str(FOLDER / script), *map(str, arguments)]
 
 
 def tiny_command(scenes: Path, out: Path, *more: str) -> list[str]:
-    return command(
-        *("--data", scenes, "--out", out, "--preset", "laptop", "--from-scratch"),
+    return program(
+        *("--data", scenes, "--out", out, "--preset", "street", "--no-pretrained"),
         *("--image-size", 72, 96, "--batch-size", 2, "--epochs", 2, "--workers", 0),
         *("--checkpoint-every", 1, *more),
     )
@@ -204,31 +209,26 @@ def test_two_processes_train_as_one(scenes, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        losses, model = by_hand(settings, load_training_data(settings))
+        losses, model = by_hand(settings, load_data(settings))
     finally:
         torch.set_num_threads(threads)
-    assert len(losses) == 3
+    assert len(losses) == 2
     assert [one["loss"] for one in found["progress"]["history"]] == pytest.approx(losses, rel=1e-4)
     for name, expected in model.state_dict().items():
         torch.testing.assert_close(found["model"][name], expected, rtol=1e-4, atol=1e-5)
     assert set(metrics_of(tmp_path)) == {"bbox", "per_class"}
 
 
-def by_hand(settings: Settings, data: TrainingData) -> tuple[list[float], torch.nn.Module]:
+def by_hand(settings: Settings, data: DetectionData) -> tuple[list[float], torch.nn.Module]:
     """Train in one process: each half's loss drawn with its rank's seed, gradients averaged."""
-    from common.loading import SeededBatches, mix_seed, training_loader
-    from common.training import warmup_cosine
-
     torch.manual_seed(mix_seed(settings.seed))
     model = build_model(settings, len(data.class_names) + 1).train()
-    optimizer = make_optimizer(model, settings)
-    batches = [SeededBatches(len(data.train), 2, settings.seed, rank, 2) for rank in range(2)]
-    steps = len(batches[0])
-    schedule = warmup_cosine(
-        optimizer, steps, min(round(settings.warmup_fraction * steps), steps - 1)
-    )
+    optimizer = make_optimizer(model, "sgd", settings.learning_rate, settings.weight_decay)
+    cpu = torch.device("cpu")
+    loaders = [training_loader(data.train, 2, settings.seed, 0, Processes(cpu, rank, 2))
+               for rank in range(2)]  # fmt: skip
+    schedule = warmup_cosine(optimizer, len(loaders[0]), settings.warmup)
     losses = []
-    loaders = [training_loader(data.train, one, 0) for one in batches]
     for step, halves in enumerate(zip(*loaders, strict=True)):
         optimizer.zero_grad()
         losses.append(0.0)
@@ -247,20 +247,23 @@ def by_hand(settings: Settings, data: TrainingData) -> tuple[list[float], torch.
     ("arguments", "message"),
     [
         (["--epochs", "0"], "error: epochs is 0"),
-        (["--data", "/nowhere/at/all"], "error: /nowhere/at/all"),
+        (
+            ["--data", "/nowhere/at/all"],
+            "error: data '/nowhere/at/all': allowed are street, penn_fudan or a path",
+        ),
         (["--batch-size", "50"], "error: batch_size is 50; allowed are 1 to"),
     ],
 )
 def test_command_says_what_is_wrong(scenes, tmp_path, capsys, arguments, message):
-    base = ["--data", str(scenes), "--out", str(tmp_path / "out"), "--preset", "laptop"]
-    base += ["--from-scratch", "--image-size", "72", "96"]
-    assert train.main([*base, *arguments]) == 2
+    base = ["--data", str(scenes), "--out", str(tmp_path / "out"), "--preset", "street"]
+    base += ["--no-pretrained", "--image-size", "72", "96"]
+    assert command.main([*base, *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_command_refuses_unknown_choices(capsys):
     with pytest.raises(SystemExit) as exit_info:
-        train.main(["--out", "x", "--task", "pixels"])
+        command.main(["--out", "x", "--task", "pixels"])
     assert exit_info.value.code == 2
     assert "invalid choice: 'pixels'" in capsys.readouterr().err
 
@@ -268,5 +271,5 @@ def test_command_refuses_unknown_choices(capsys):
 def test_penn_fudan_without_network_names_the_other_preset(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DETECTION_SEGMENTATION_CACHE", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
-    assert train.main(["--preset", "full", "--out", str(tmp_path / "out")]) == 2
-    assert "use --preset laptop" in capsys.readouterr().err
+    assert command.main(["--preset", "full", "--out", str(tmp_path / "out")]) == 2
+    assert "use --preset street" in capsys.readouterr().err

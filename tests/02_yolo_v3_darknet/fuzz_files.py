@@ -213,7 +213,7 @@ def run_small(path: Path) -> None:
     with torch.inference_mode():
         for outputs in (
             network(images),
-            FastDarknet(network, input_size=(net.height, net.width))(images),
+            FastDarknet(network)(images),
         ):
             assert [tuple(out.shape) for out in outputs] == expected
             for raw, block in zip(outputs, network.outputs, strict=True):

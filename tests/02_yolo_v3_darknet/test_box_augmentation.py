@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from batches.augmentation import (
+from augmentation import (
     GRAY,
     LEAST_VISIBLE,
     NO_AUGMENTATION,

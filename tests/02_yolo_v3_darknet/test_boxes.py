@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 import boxes
-from boxes import Letterbox, box_iou, cxcywh_to_xyxy, decode, postprocess, suppress, xyxy_to_cxcywh
+from boxes import Letterbox, cxcywh_to_xyxy, decode, postprocess, suppress, xyxy_to_cxcywh
 from darknet.cfg import Yolo
 
 
@@ -34,22 +34,6 @@ def test_formats_are_inverse_and_equal_torchvisions():
     torch.testing.assert_close(cxcywh_to_xyxy(converted), boxes_xyxy)
     stacked = boxes_xyxy.view(2, 25, 4)
     torch.testing.assert_close(cxcywh_to_xyxy(xyxy_to_cxcywh(stacked)), stacked)
-
-
-def test_iou_by_hand():
-    ours = torch.tensor([[0.0, 0, 10, 10]])
-    others = torch.tensor(
-        [[0.0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10], [2, 2, 4, 4], [3, 3, 3, 3]]
-    )
-    assert box_iou(ours, others)[0].tolist() == pytest.approx([1, 50 / 150, 0, 4 / 100, 0])
-    assert box_iou(others[4:], others[4:]).tolist() == [[0]]  # no area, no 0 / 0
-
-
-def test_iou_equals_torchvisions():
-    first, second = random_boxes(40, 1), random_boxes(30, 2)
-    reference = torchvision.ops.box_iou(first, second)
-    torch.testing.assert_close(box_iou(first, second), reference)
-    assert box_iou(first[:0], second).shape == (0, 30)
 
 
 @pytest.mark.parametrize(

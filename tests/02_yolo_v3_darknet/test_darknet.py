@@ -43,7 +43,7 @@ def test_raw_outputs_equal_opencvs(
     weights.unlink()  # up to 250 MB, and pytest keeps its folders
     with torch.inference_mode():
         eager = network(images)
-    fast = FastDarknet(network, input_size=(size, size))(images)
+    fast = FastDarknet(network)(images)
     assert len(eager) == len(fast) == len(reference) == len(network.outputs)
     for ours, optimised, theirs in zip(eager, fast, reference, strict=True):
         assert relative_difference(ours, theirs) <= 1e-4
@@ -130,7 +130,7 @@ def block_outputs(block_network):
         network, cfg, weights, images = block_network(name)
         with torch.inference_mode():
             (eager,) = network(images)
-        (fast,) = FastDarknet(network, input_size=tuple(images.shape[2:]))(images)
+        (fast,) = FastDarknet(network)(images)
         assert eager.shape[1:] == network.layers[-1].out_shape
         return eager, fast, cfg, weights, images
 
@@ -177,7 +177,7 @@ def test_maxpool_equals_a_slow_loop(write_cfg, size, stride, padding, side):
     images = random_images(2, 6, *side) - 2  # all negative: padding with zeros would show
     reference = np.stack([slow_maxpool(one.numpy(), size, stride, padding) for one in images])
     assert np.array_equal(network(images)[0].numpy(), reference)
-    fast = FastDarknet(network, input_size=side)(images)[0]
+    fast = FastDarknet(network)(images)[0]
     assert np.array_equal(fast.numpy(), reference)
 
 

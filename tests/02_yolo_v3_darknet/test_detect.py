@@ -53,13 +53,13 @@ def read_json(path):
 
 
 def check_contract(record, *, frame=False):
-    keys = ["image", "width", "height", *(["frame"] if frame else []), "detections"]
+    keys = ["file", "width", "height", *(["frame"] if frame else []), "detections"]
     assert list(record) == keys
-    assert type(record["image"]) is str
+    assert type(record["file"]) is str
     assert type(record["width"]) is type(record["height"]) is int
     for found in record["detections"]:
-        assert list(found) == ["label", "score", "box_xyxy"]
-        assert found["label"] in ("cat", "hot dog")
+        assert list(found) == ["label", "class_name", "score", "box_xyxy"]
+        assert found["class_name"] == ("cat", "hot dog")[found["label"] - 1]
         assert type(found["score"]) is float and 0.25 < found["score"] <= 1
         x1, y1, x2, y2 = found["box_xyxy"]
         assert 0 <= x1 <= x2 <= record["width"] and 0 <= y1 <= y2 <= record["height"]
@@ -72,11 +72,11 @@ def test_photo_to_json(model, photo, tmp_path, capsys):
     assert detect.main([str(photo), *model, "--json", str(target)]) == 0
     (record,) = read_json(target)
     check_contract(record)
-    assert (record["image"], record["width"], record["height"]) == (str(photo), 90, 60)
+    assert (record["file"], record["width"], record["height"]) == (str(photo), 90, 60)
     assert len(record["detections"]) >= 3
-    assert {found["label"] for found in record["detections"]} == {"cat", "hot dog"}
+    assert {found["class_name"] for found in record["detections"]} == {"cat", "hot dog"}
     best = record["detections"][0]
-    line = f"{photo}: {best['label']} {best['score']:.2f}, "
+    line = f"{photo}: {best['class_name']} {best['score']:.2f}, "
     assert capsys.readouterr().out.startswith(line)
 
 
@@ -87,7 +87,8 @@ def test_json_equals_the_detector(model, photo, tmp_path):
     found = Detector(**options, size=64, device="cpu")(read_photo(photo))
     assert [
         {
-            "label": one.label,
+            "label": one.class_index + 1,
+            "class_name": one.class_name,
             "score": pytest.approx(one.score, abs=1e-5),
             "box_xyxy": pytest.approx(one.box_xyxy, abs=0.01),
         }
@@ -115,7 +116,7 @@ def test_folder_and_pattern(model, folder, tmp_path):
     target = tmp_path / "found.json"
     assert detect.main([str(folder), *model, "--json", str(target)]) == 0
     by_folder = read_json(target)
-    assert [Path(r["image"]).name for r in by_folder] == ["a.jpg", "b.bmp", "c.png"]
+    assert [Path(r["file"]).name for r in by_folder] == ["a.jpg", "b.bmp", "c.png"]
     assert [r["width"] for r in by_folder] == [70, 80, 60]
     pattern = str(folder / "*.[jb]*")
     assert detect.main([pattern, *model, "--json", str(target)]) == 0
@@ -130,7 +131,7 @@ def test_batches_give_what_single_photos_give(model, folder, tmp_path):
         records.append(read_json(target))
     for other in records[1:]:
         for one, two in zip(records[0], other, strict=True):
-            assert one["image"] == two["image"]
+            assert one["file"] == two["file"]
             for a, b in zip(one["detections"], two["detections"], strict=True):
                 assert a["label"] == b["label"]
                 assert a["score"] == pytest.approx(b["score"], abs=1e-4)
@@ -194,7 +195,7 @@ def test_bad_photos_do_not_stop_the_others(model, folder, tmp_path, capsys, batc
     missing, target = str(tmp_path / "missing.jpg"), tmp_path / "found.json"
     options = ["--json", str(target), "--batch-size", batch_size]
     assert detect.main([missing, str(folder), *model, *options]) == 1
-    names = [Path(r["image"]).name for r in read_json(target)]
+    names = [Path(r["file"]).name for r in read_json(target)]
     assert names == ["a.jpg", "b.bmp", "c.png"]
     errors = capsys.readouterr().err
     assert f"error: {missing}: there is no such file" in errors
@@ -215,7 +216,7 @@ def test_unusual_photos(model, tmp_path):
     Image.new("RGB", (20_000, 2), "red").save(place / "wide.png")
     target = tmp_path / "found.json"
     assert detect.main([str(place), *model, "--json", str(target)]) == 0
-    records = {Path(r["image"]).stem: r for r in read_json(target)}
+    records = {Path(r["file"]).stem: r for r in read_json(target)}
     assert len(records) == 5
     for record in records.values():
         check_contract(record)
@@ -243,7 +244,7 @@ def test_empty_folder_and_pattern(model, photo, tmp_path, capsys):
         (["--iou-threshold", "-1"], "iou_threshold must be from 0 to 1, got -1"),
         (["--device", "toaster"], "device 'toaster' cannot be used"),
         (["--device", "cuda:99"], "device 'cuda:99' cannot be used"),
-        (["--precision", "fp16"], "fp16 needs a GPU"),
+        (["--precision", "fp16"], "fp16 needs a CUDA GPU"),
     ],
 )
 def test_options_that_are_not_allowed(model, photo, options, message, capsys):
@@ -324,7 +325,7 @@ def test_q_stops(model, folder, tmp_path, monkeypatch):
     screen, target = Screen(monkeypatch, [ord("x"), ord("q")]), tmp_path / "found.json"
     assert detect.main([str(folder), *model, "--show", "--json", str(target)]) == 0
     assert len(screen.shown) == 2
-    assert [Path(r["image"]).name for r in read_json(target)] == ["a.jpg", "b.bmp"]
+    assert [Path(r["file"]).name for r in read_json(target)] == ["a.jpg", "b.bmp"]
     assert screen.shown[0].shape == (80, 70, 3)
 
 
@@ -358,9 +359,9 @@ def test_ctrl_c_keeps_what_was_found(model, folder, tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(detect, "describe", interrupted)
     target = tmp_path / "found.json"
-    assert detect.main([str(folder), *model, "--json", str(target)]) == 1
+    assert detect.main([str(folder), *model, "--json", str(target)]) == 2
     assert "stopped; what was found so far is kept" in capsys.readouterr().err
-    assert [Path(r["image"]).name for r in read_json(target)] == ["a.jpg", "b.bmp"]
+    assert [Path(r["file"]).name for r in read_json(target)] == ["a.jpg", "b.bmp"]
 
 
 def test_as_a_program(model, photo, tmp_path):
@@ -370,7 +371,7 @@ def test_as_a_program(model, photo, tmp_path):
     assert done.returncode == 1
     assert "error: bad.jpg: the file is empty" in done.stderr
     assert done.stdout.startswith("photo.png: ")
-    assert read_json(tmp_path / "o.json")[0]["image"] == "photo.png"
+    assert read_json(tmp_path / "o.json")[0]["file"] == "photo.png"
 
 
 def test_names_that_the_console_cannot_show(model, tmp_path):
@@ -381,7 +382,7 @@ def test_names_that_the_console_cannot_show(model, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"\\u3042.png: ")
-    assert read_json(tmp_path / "o.json")[0]["image"] == "\u3042.png"
+    assert read_json(tmp_path / "o.json")[0]["file"] == "\u3042.png"
 
 
 def test_help_teaches(capsys):

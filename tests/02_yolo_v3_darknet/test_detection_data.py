@@ -9,15 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-import dataset as detection_data
-from batches.augmentation import NO_AUGMENTATION, Augmentation
-from batches.loading import STEPS_PER_SIZE, TrainingBatches
+import dataset
+from augmentation import NO_AUGMENTATION, Augmentation
 from boxes import Letterbox
-from common.labels.records import AnnotationError, ImageRecord, ObjectRecord
+from common.labels.records import AnnotationError, AnnotationSet, ImageRecord, ObjectRecord
+from common.loading import training_loader
+from common.parts import divide
 from common.photos import PhotoError
+from common.processes import Processes
 from common.street import parts as drawn_scenes
-from dataset import PhotoSet, choose_splits, load_detection_data, load_test_photos, read_penn_fudan
+from dataset import DetectionData, PhotoSet, TrainingPhotos, load_data, load_test_photos
 from losses import check_targets
+from settings import make_settings
 
 
 def save_photo(path: Path, seed: int = 0, width: int = 64, height: int = 48) -> None:
@@ -87,46 +90,65 @@ def write_coco(folder: Path, count: int = 4) -> Path:
 WRITERS = {"voc": write_voc, "yolo": write_yolo, "coco": write_coco}
 
 
+def read(data: Path | str, **changes: object) -> DetectionData:
+    return load_data(make_settings("photos", data=str(data), **changes))
+
+
+def stems(photos: PhotoSet) -> list[str]:
+    return [photos.path(k).stem for k in range(len(photos))]
+
+
 @pytest.mark.parametrize("kind", WRITERS)
 def test_every_format_is_read_and_divided(kind: str, tmp_path: Path) -> None:
-    path = WRITERS[kind](tmp_path / "data", count=10)
-    data = load_detection_data(str(path), seed=1)
+    path = WRITERS[kind](tmp_path / "data", count=17)
+    data = read(path, seed=1)
     assert data.class_names == ("cat", "dog")
-    assert (len(data.train), len(data.test)) == (7, 3)
-    stems = {part.path(i).stem for part in (data.train, data.test) for i in range(len(part))}
-    assert len(stems) == 10, "each photo is in one part"
+    parts = (data.train, data.validation, data.test)
+    assert [len(part) for part in parts] == [10, 2, 5]
+    assert len({stem for part in parts for stem in stems(part)}) == 17, "each photo is in one part"
     assert data.train.classes(0).tolist() == [0, 1]
-    assert "10 images, 20 annotations = 20 kept" in data.report
-    again = load_detection_data(str(path), seed=1)
-    assert [r.path for r in again.test.records] == [r.path for r in data.test.records]
-    other = load_detection_data(str(path), seed=2)
-    assert [r.path for r in other.test.records] != [r.path for r in data.test.records]
+    assert "17 images, 34 annotations = 34 kept" in data.report
+    assert "10 train, 2 validation, 5 test" in data.report
+    assert stems(read(path, seed=1).test) == stems(data.test)
+    assert stems(read(path, seed=2).test) != stems(data.test)
+    held_out = load_test_photos(str(path), held_out=True, seed=1)
+    assert stems(held_out) == stems(data.test)
+    assert len(load_test_photos(str(path))) == 17
 
 
 def test_own_lists_are_respected(tmp_path: Path) -> None:
-    lists = {"train": ["p0"], "val": ["p1"], "trainval": ["p0", "p1"], "test": ["p2", "p3"]}
+    lists = {"train": ["p0"], "val": ["p1"], "test": ["p2", "p3"]}
     path = write_voc(tmp_path / "data", lists)
-    data = load_detection_data(str(path))
-    assert [data.train.path(i).stem for i in range(2)] == ["p0", "p1"]
-    assert [data.test.path(i).stem for i in range(2)] == ["p2", "p3"]
-    data = load_detection_data(str(path), train_split="train", test_split="val")
-    assert (len(data.train), data.test.path(0).stem) == (1, "p1")
-    assert len(load_test_photos(str(path))) == 2
-    assert load_test_photos(str(path), split="val").path(0).stem == "p1"
+    data = read(path)
+    assert [stems(part) for part in (data.train, data.validation, data.test)] == [
+        ["p0"],
+        ["p1"],
+        ["p2", "p3"],
+    ]
+    data = read(path, validation_split="test", test_split="val")
+    assert stems(data.validation) == ["p2", "p3"] and stems(data.test) == ["p1"]
+    assert stems(load_test_photos(str(path))) == ["p2", "p3"]
+    assert stems(load_test_photos(str(path), split="val")) == ["p1"]
 
 
 def test_lists_without_a_test_list_use_the_validation_list(tmp_path: Path) -> None:
-    lists = {"train": ["p0", "p1"], "val": ["p2"], "trainval": ["p0", "p1", "p2"]}
-    assert choose_splits(write_voc(tmp_path / "data", lists)) == ("train", "val")
+    """Two of twelve training photos are then for the curves."""
+    lists = {"train": [f"p{k}" for k in range(12)], "val": ["p12"]}
+    path = write_voc(tmp_path / "data", lists, count=13)
+    data = read(path)
+    assert (len(data.train), len(data.validation), stems(data.test)) == (10, 2, ["p12"])
+    assert stems(load_test_photos(str(path))) == ["p12"]
 
 
 def test_errors_of_splits(tmp_path: Path) -> None:
-    path = write_voc(tmp_path / "data", {"train": ["p0"], "odd": ["p1"]})
-    with pytest.raises(AnnotationError, match="has no split 'val'; it has: odd, train"):
-        load_detection_data(str(path), test_split="val")
-    with pytest.raises(AnnotationError, match="which split to test on.*odd, train.*--test-split"):
-        load_detection_data(str(path))
-    assert choose_splits(path, test_split="odd") == ("train", "odd")
+    path = write_voc(tmp_path / "data", {"first": ["p0", "p1", "p2"], "val": ["p3"]})
+    with pytest.raises(AnnotationError, match="there is no list 'test'; the data's lists are: f"):
+        read(path, test_split="test")
+    with pytest.raises(AnnotationError, match="which list to train on.*first, val.*--train-split"):
+        read(path)
+    data = read(path, train_split="first")
+    assert (len(data.train), len(data.validation), stems(data.test)) == (2, 1, ["p3"])
+    assert stems(load_test_photos(str(path))) == ["p3"]
 
 
 def test_classes_of_the_lists_must_agree(tmp_path: Path) -> None:
@@ -134,78 +156,75 @@ def test_classes_of_the_lists_must_agree(tmp_path: Path) -> None:
         write_yolo(tmp_path / part)
         (tmp_path / part / "classes.txt").unlink()
         (tmp_path / part / "labels" / "classes.txt").write_text(names)
-    with pytest.raises(AnnotationError, match=r"train \(cat, dog\) are not those of val \(cat, c"):
-        load_detection_data(str(tmp_path))
+    with pytest.raises(AnnotationError, match=r"has the classes cat, dog, but the test .* cat, c"):
+        read(tmp_path)
 
 
 def test_other_errors(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match="'nowhere': allowed are street, penn_fudan or a"):
-        load_detection_data("nowhere")
-    with pytest.raises(AnnotationError, match="'nowhere': allowed are street, penn_fudan or a"):
-        load_test_photos("nowhere")
-    with pytest.raises(AnnotationError, match="1 image cannot be divided"):
-        load_detection_data(str(write_yolo(tmp_path / "one", count=1)))
-    with pytest.raises(ValueError, match="num_scenes is 0"):
-        load_detection_data("street", num_scenes=0)
+    for call in (read, load_test_photos):
+        with pytest.raises(AnnotationError, match="'nowhere': allowed are street, penn_fudan or a"):
+            call("nowhere")
+    with pytest.raises(AnnotationError, match="2 picture.s. cannot be divided into train, valida"):
+        read(write_yolo(tmp_path / "two", count=2))
     empty = write_yolo(tmp_path / "empty", count=3)
     for path in (empty / "labels").glob("*.txt"):
         path.write_text("")
-    with pytest.raises(AnnotationError, match="photos to train on have no object at all"):
-        load_detection_data(str(empty))
+    with pytest.raises(AnnotationError, match="pictures to train on have no object at all"):
+        read(empty)
 
 
 def test_invalid_labels_are_refused_or_dropped(tmp_path: Path) -> None:
     path = write_yolo(tmp_path / "data", count=4)
     (path / "labels/p1.txt").write_text("0 0.5 0.5 0.25 0.5\n5 0.5 0.5 0.1 0.1\n")
     with pytest.raises(AnnotationError, match=r"p1\.txt:2: class '5'; allowed is 0 to 1"):
-        load_detection_data(str(path))
-    data = load_detection_data(str(path), on_invalid="drop")
+        read(path)
+    data = read(path, on_invalid="drop")
     assert "8 annotations = 7 kept + 0 crowd + 1 left out" in data.report
     assert "p1.txt:2" in data.report
 
 
 def test_street_scenes_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detection_data, "NUM_TEST_SCENES", 2)
-    data = load_detection_data("street", num_scenes=3, street_folder=tmp_path, progress=False)
-    assert (len(data.train), len(data.test)) == (3, 2)
+    monkeypatch.setattr("common.labels.sources.NUM_TEST_SCENES", 2)
+    monkeypatch.setattr("common.labels.sources.NUM_VALIDATION_SCENES", 1)
+    monkeypatch.setattr(dataset, "NUM_TEST_SCENES", 2)
+    settings = make_settings("street", num_scenes=3)
+    data = load_data(settings, street_folder=tmp_path, progress=False)
+    parts = (data.train, data.validation, data.test)
+    assert [len(part) for part in parts] == [3, 1, 2]
     assert data.class_names == ("person", "car", "bicycle", "dog", "traffic light")
-    ids = {one.image_id for part in (data.train, data.test) for one in part.records}
-    assert ids == {100_000, 100_001, 100_002, 0, 1}
+    ids = {one.image_id for part in parts for one in part.labels.images}
+    assert ids == {100_000, 100_001, 100_002, 10_000, 0, 1}
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("drawn twice")
 
     monkeypatch.setattr(drawn_scenes, "write_dataset", refuse)
-    assert len(load_test_photos("street", street_folder=tmp_path)) == 2
+    photos = load_test_photos("street", street_folder=tmp_path)
+    assert photos.labels == data.test.labels
 
 
 def test_penn_fudan_layout(tmp_path: Path) -> None:
-    for k in range(3):
+    for k in range(4):
         save_photo(tmp_path / f"PNGImages/a{k}.png", k)
         mask = np.zeros((48, 64), np.uint8)
         mask[10:20, 5:9] = 1
         mask[30:31, 40:41] = 4  # numbers may have gaps; one pixel is one pixel wide
         (tmp_path / "PedMasks").mkdir(exist_ok=True)
         Image.fromarray(mask).save(tmp_path / f"PedMasks/a{k}_mask.png")
-    whole = read_penn_fudan(tmp_path)
-    assert [one.box_xyxy for one in whole.images[0].objects] == [(5, 10, 9, 20), (40, 30, 41, 31)]
-    assert [one.area for one in whole.images[0].objects] == [40, 1]
-    data = load_detection_data(str(tmp_path))
-    assert (len(data.train), len(data.test), data.class_names) == (2, 1, ("pedestrian",))
-    assert len(load_test_photos(str(tmp_path))) == 3
-    assert len(load_test_photos(str(tmp_path), held_out=True)) == 1
-    save_photo(tmp_path / "PNGImages/a0.png", width=60)
-    with pytest.raises(PhotoError, match=r"a0\.png: is 60 x 48 pixels.*64 x 48"):
-        read_penn_fudan(tmp_path)
-    with pytest.raises(AnnotationError, match="no .*_mask.png in its folder PedMasks"):
-        read_penn_fudan(tmp_path / "PNGImages")
+    data = read(tmp_path)
+    assert (len(data.train), len(data.validation), len(data.test)) == (2, 1, 1)
+    assert data.class_names == ("pedestrian",)
+    assert data.train.boxes_xyxy(0).tolist() == [[5, 10, 9, 20], [40, 30, 41, 31]]
+    assert len(load_test_photos(str(tmp_path))) == 4
+    assert stems(load_test_photos(str(tmp_path), held_out=True)) == stems(data.test)
 
 
-def test_penn_fudan_is_the_same_part_as_in_the_mask_lesson(tmp_path: Path) -> None:
-    path = write_coco(tmp_path / "data", count=20)
-    data = load_detection_data(str(path), seed=3)
-    order = torch.randperm(20, generator=torch.Generator().manual_seed(3)).tolist()
-    assert [one.image_id - 10 for one in data.test.records] == sorted(order[:6])
+def test_the_parts_are_those_of_the_other_lessons(tmp_path: Path) -> None:
+    data = read(write_coco(tmp_path / "data", count=20), seed=3)
+    parts = divide(20, {"train": 10, "validation": 2, "test": 5}, 3)
+    for name, numbers in parts.items():
+        found = [one.image_id - 10 for one in getattr(data, name).labels.images]
+        assert found == numbers
 
 
 def make_set(tmp_path: Path, count: int = 6, memory: int = 2**30) -> PhotoSet:
@@ -216,7 +235,8 @@ def make_set(tmp_path: Path, count: int = 6, memory: int = 2**30) -> PhotoSet:
         crowd = ObjectRecord(1, (0, 0, 60, 40), 2400, "c", iscrowd=1)
         one = ObjectRecord(2, (8.0, 6.0, 40.0, 30.0), 768, "o")
         records.append(ImageRecord(path, 64, 48, k, (one, crowd) if k else (crowd,)))
-    return PhotoSet(records, ("cat", "dog"), memory=memory)
+    labels = AnnotationSet(tmp_path, ("cat", "dog"), (1, 2), tuple(records), 2 * count - 1)
+    return PhotoSet(labels, memory)
 
 
 def test_photos_are_kept_as_far_as_they_fit(tmp_path: Path) -> None:
@@ -247,76 +267,89 @@ def test_a_changed_photo_is_named(tmp_path: Path) -> None:
         photos.photo(3)
 
 
-def batches_of(photos: PhotoSet, **options) -> TrainingBatches:
-    settings = {"batch_size": 2, "size": 64, "augmentation": Augmentation(mosaic=0.5), "seed": 5}
-    return TrainingBatches(photos, **{**settings, **options})
+MIXED = Augmentation(mosaic=0.5)
 
 
-def same(one, other) -> bool:
-    return (
-        torch.equal(one.images, other.images)
-        and torch.equal(one.targets, other.targets)
-        and one.names == other.names
+def batches_of(
+    photos: PhotoSet,
+    epoch: int = 0,
+    first_step: int = 0,
+    batch_size: int = 2,
+    seed: int = 5,
+    augmentation: Augmentation = MIXED,
+    **options: object,
+) -> list[tuple[torch.Tensor, torch.Tensor, list[str]]]:
+    loader = training_loader(
+        TrainingPhotos(photos, 64, augmentation), batch_size, seed, **{"num_workers": 0, **options}
+    )
+    loader.batch_sampler.set_position(epoch, first_step)
+    return list(loader)
+
+
+def same(one: tuple, other: tuple) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one[:2], other[:2], strict=True)) and (
+        one[2] == other[2]
     )
 
 
 def test_batches_depend_on_their_place_alone(tmp_path: Path) -> None:
     photos = make_set(tmp_path)
-    whole = list(batches_of(photos, threads=3).epoch(4))
+    whole = batches_of(photos, epoch=4)
     assert len(whole) == 3
-    for threads in (0, 1):
-        rest = list(batches_of(photos, threads=threads).epoch(4, first_step=1))
+    for workers in (0, 2):
+        torch.manual_seed(workers)  # must not matter
+        rest = batches_of(photos, epoch=4, first_step=1, num_workers=workers)
         assert len(rest) == 2
         assert all(same(a, b) for a, b in zip(rest, whole[1:], strict=True))
-    assert not same(next(batches_of(photos).epoch(5)), whole[0])
-    assert not same(next(batches_of(photos, seed=6).epoch(4)), whole[0])
+    assert not same(batches_of(photos, epoch=5)[0], whole[0])
+    assert not same(batches_of(photos, epoch=4, seed=6)[0], whole[0])
 
 
 def test_ranks_share_each_batch(tmp_path: Path) -> None:
-    photos = make_set(tmp_path)
-    whole = list(batches_of(photos, batch_size=4).epoch(0))
+    photos, cpu = make_set(tmp_path), torch.device("cpu")
+    whole = batches_of(photos, batch_size=4)
     for rank in (0, 1):
-        part = list(batches_of(photos, batch_size=4, rank=rank, world_size=2).epoch(0))
+        part = batches_of(photos, batch_size=4, processes=Processes(cpu, rank, 2))
         for ours, all_of_it in zip(part, whole, strict=True):
-            assert torch.equal(ours.images, all_of_it.images[2 * rank : 2 * rank + 2])
-            assert ours.names == all_of_it.names[2 * rank : 2 * rank + 2]
+            assert torch.equal(ours[0], all_of_it[0][2 * rank : 2 * rank + 2])
+            assert ours[2] == all_of_it[2][2 * rank : 2 * rank + 2]
 
 
 def test_a_batch_is_what_the_network_wants(tmp_path: Path) -> None:
-    photos = make_set(tmp_path)
-    batch = next(batches_of(photos, batch_size=6, augmentation=NO_AUGMENTATION).epoch(0))
-    assert batch.images.shape == (6, 3, 64, 64) and batch.images.dtype == torch.uint8
-    assert batch.images.is_contiguous(memory_format=torch.channels_last)
-    assert batch.targets.shape == (5, 6) and batch.targets.dtype == torch.float32
-    check_targets(batch.targets, 6, 2)
+    (batch,) = batches_of(make_set(tmp_path), batch_size=6, augmentation=NO_AUGMENTATION)
+    images, targets, paths = batch
+    assert images.shape == (6, 3, 64, 64) and images.dtype == torch.uint8
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert targets.shape == (5, 6) and targets.dtype == torch.float32
+    check_targets(targets, 6, 2)
     letterbox = Letterbox(64, 48, 64, 64)
     box = letterbox.to_network(torch.tensor([[8.0, 6, 40, 30]]))[0] / 64
     wanted = [1, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]]
-    assert torch.allclose(batch.targets[:, 1:], torch.tensor(wanted).expand(5, 5))
-    numbers = [k for k, name in enumerate(batch.names) if not name.endswith("p0.png")]
-    assert batch.targets[:, 0].tolist() == numbers, "the photo without objects has no row"
+    assert torch.allclose(targets[:, 1:], torch.tensor(wanted).expand(5, 5))
+    numbers = [k for k, path in enumerate(paths) if not path.endswith("p0.png")]
+    assert targets[:, 0].tolist() == numbers, "the photo without objects has no row"
 
 
 def test_photos_are_all_seen_and_shuffled(tmp_path: Path) -> None:
-    batches = batches_of(make_set(tmp_path), augmentation=Augmentation())
-    orders = [[n for b in batches.epoch(e) for n in b.names] for e in range(3)]
+    photos = make_set(tmp_path)
+    orders = []
+    for epoch in range(3):
+        batches = batches_of(photos, epoch, augmentation=Augmentation())
+        orders.append([path for *_, paths in batches for path in paths])
     assert all(len(set(order)) == 6 for order in orders)
     assert orders[0] != orders[1] != orders[2]
 
 
-def test_mosaics_name_all_their_photos_and_can_be_left_out(tmp_path: Path) -> None:
-    batches = batches_of(make_set(tmp_path), augmentation=Augmentation(mosaic=1.0))
-    assert all(name.count(" + ") == 3 for b in batches.epoch(0) for name in b.names)
-    assert not any(" + " in name for b in batches.epoch(0, mosaic=False) for name in b.names)
-
-
-def test_several_sizes_change_every_ten_steps(tmp_path: Path) -> None:
-    batches = batches_of(make_set(tmp_path), sizes=(32, 64, 96))
-    sizes = [batches.size_of(epoch, step) for epoch in range(40) for step in range(3)]
-    assert set(sizes) == {32, 64, 96}
-    changes = [k for k in range(1, 120) if sizes[k] != sizes[k - 1]]
-    assert all(k % STEPS_PER_SIZE == 0 for k in changes)
-    assert next(batches.epoch(0)).images.shape[2] == sizes[0]
+@pytest.mark.parametrize(("count", "different"), [(6, 4), (3, 2), (1, 1)])
+def test_mosaics_have_three_other_photos_and_name_all(
+    count: int, different: int, tmp_path: Path
+) -> None:
+    photos = make_set(tmp_path, count)
+    batches = batches_of(photos, batch_size=1, augmentation=Augmentation(mosaic=1.0))
+    for _, _, (path,) in batches:
+        first, *others = path.split(" + ")
+        assert len(others) == 3 and len({first, *others}) >= different
+        assert count == 1 or first not in others
 
 
 def test_batch_errors(tmp_path: Path) -> None:
@@ -324,7 +357,7 @@ def test_batch_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="batch_size is 7; allowed are 1 to 6"):
         batches_of(photos, batch_size=7)
     with pytest.raises(ValueError, match="batch_size is 3, which 2 processes cannot share"):
-        batches_of(photos, batch_size=3, world_size=2)
+        batches_of(photos, batch_size=3, processes=Processes(torch.device("cpu"), 0, 2))
 
 
 WORDS = [b"nan", b"-1", b"1e400", b"0", b"99", b"", b"<", b"}", b'"', b"\xff", b"\n", b"cat", b"-"]
@@ -352,7 +385,7 @@ def mutated(content: bytes, random: np.random.Generator) -> bytes:
 @pytest.mark.parametrize("kind", WRITERS)
 def test_mutated_labels_are_read_or_named(kind: str, tmp_path: Path) -> None:
     """170 of each format, 510 together: trainable targets, or one error with file and place."""
-    path = WRITERS[kind](tmp_path / "data", count=3)
+    path = WRITERS[kind](tmp_path / "data", count=4)
     target = path / {"voc": "Annotations/p1.xml", "yolo": "labels/p1.txt"}.get(
         kind, "annotations.json"
     )
@@ -362,15 +395,13 @@ def test_mutated_labels_are_read_or_named(kind: str, tmp_path: Path) -> None:
     for _ in range(170):
         target.write_bytes(mutated(original, random))
         try:
-            data = load_detection_data(str(path))
+            data = read(path)
         except AnnotationError as error:
             refused += 1
             assert target.name in str(error), error
             assert PLACE.search(str(error)) or target.stat().st_size < 3, error
             continue
-        for part in (data.train, data.test):
-            batch = next(
-                TrainingBatches(part, len(part), 64, Augmentation(), 0, threads=0).epoch(0)
-            )
-            check_targets(batch.targets, len(part), len(data.class_names))
+        for part in (data.train, data.validation, data.test):
+            (batch,) = batches_of(part, batch_size=len(part), augmentation=Augmentation())
+            check_targets(batch[1], len(part), len(data.class_names))
     assert 20 < refused < 170

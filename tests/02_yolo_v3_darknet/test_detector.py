@@ -23,7 +23,7 @@ def random_photo(seed, height=50, width=80):
 
 
 def assert_same(found, others):
-    assert [one.label for one in found] == [one.label for one in others]
+    assert [one.class_name for one in found] == [one.class_name for one in others]
     for one, other in zip(found, others, strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-4)
         assert one.box_xyxy == pytest.approx(other.box_xyxy, abs=0.01)
@@ -33,11 +33,11 @@ def test_a_detection_has_names_and_numbers(files):
     found = Detector(**files)(random_photo(0))
     assert len(found) >= 3
     for one in found:
-        assert one.label == ("cat", "dog")[one.class_index]
+        assert one.class_name == ("cat", "dog")[one.class_index]
         assert all(type(edge) is float for edge in (*one.box_xyxy, one.score))
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        found[0].label = "cow"
+        found[0].class_name = "cow"
 
 
 def test_optimised_equals_eager(files):
@@ -82,7 +82,7 @@ def test_a_written_by_hand_output_becomes_a_box_in_the_photo(files):
     row, column = 2, 1
     raw[0, 7:14, row, column] = torch.tensor([0.0, 0.0, 0.0, 0.0, 2.0, -20.0, 1.0])
     (found,) = Detector(**files).postprocess([raw], [Letterbox(128, 64, 64, 64)])[0]
-    assert (found.label, found.class_index) == ("dog", 1)
+    assert (found.class_name, found.class_index) == ("dog", 1)
     assert found.score == pytest.approx(1 / (1 + np.exp(-2)) / (1 + np.exp(-1)), abs=1e-6)
     # Centre (24, 40), size (30, 20); the photo lies there at half its size, 16 pixels down.
     assert found.box_xyxy == pytest.approx((18, 28, 78, 64), abs=1e-4)  # 68 is cut to 64
@@ -113,8 +113,8 @@ def test_size_of_two_numbers(files):
         ({"iou_threshold": 2}, "iou_threshold must be from 0 to 1, got 2"),
         ({"optimized": False, "precision": "bf16"}, "need optimized=True"),
         ({"optimized": False, "compiled": True}, "need optimized=True"),
-        ({"precision": "fp8"}, "precision must be one of fp32, bf16, fp16, got 'fp8'"),
-        ({"precision": "fp16"}, "fp16 needs a GPU"),
+        ({"precision": "fp8"}, "precision is 'fp8'; allowed are auto, fp32, fp16, bf16"),
+        ({"precision": "fp16"}, "fp16 needs a CUDA GPU"),
         ({"device": "toaster"}, "device 'toaster' cannot be used"),
         ({"names": None}, "needs all three files"),
         ({"cfg": None, "weights": None, "names": None, "model": "yolov9"}, "got 'yolov9'"),

@@ -18,7 +18,7 @@ from torchvision.ops import complete_box_iou_loss
 from boxes import cxcywh_to_xyxy
 from darknet.network import Darknet, DarknetFileError
 from darknet.pretrained import initialise_outputs
-from losses import YoloLoss, ciou_box_loss, complete_iou
+from losses import BOX_LOSSES, YoloLoss, ciou_box_loss, complete_iou
 
 HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-5  # of the largest gradient; the goal of the lesson is 1e-3
@@ -177,7 +177,7 @@ def predicted_box(values, block, anchor, row, column, grid):
     )
 
 
-def slow_places(blocks, grids, targets, positive_iou, neighbours):
+def slow_places(blocks, grids, targets, positive_iou):
     """{(output, image, anchor, row, column): (object, {classes})}, object by object."""
     height, width = SIZE
     claims = []  # (priority, object, place)
@@ -195,13 +195,6 @@ def slow_places(blocks, grids, targets, positive_iou, neighbours):
             rows, columns = grids[k]
             own = (min(int(cy * rows), rows - 1), min(int(cx * columns), columns - 1))
             claims.append((int(shape == best), number, (k, int(image), a, *own)))
-            reach = (blocks[k].scale_x_y - 1) / 2
-            for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)) if neighbours else ():
-                row, column = own[0] + dy, own[1] + dx
-                x, y = cx * columns - column, cy * rows - row
-                inside = 0 <= row < rows and 0 <= column < columns
-                if inside and -reach < x < 1 + reach and -reach < y < 1 + reach:
-                    claims.append((0, number, (k, int(image), a, row, column)))
     places = {}
     for priority, number, place in sorted(claims):  # later ones win
         kept = places.get(place)
@@ -210,11 +203,11 @@ def slow_places(blocks, grids, targets, positive_iou, neighbours):
     return {place: (number, classes) for place, (_, number, classes) in places.items()}
 
 
-def slow_loss(model, outputs, targets, *, positive_iou=None, neighbours=False):
+def slow_loss(model, outputs, targets, *, positive_iou=None):
     """Darknet's loss, one prediction after the other in Python; (box, objectness, class)."""
     blocks, rows_of = model.outputs, targets.tolist()
     grids = [tuple(raw.shape[2:]) for raw in outputs]
-    places = slow_places(blocks, grids, rows_of, positive_iou, neighbours)
+    places = slow_places(blocks, grids, rows_of, positive_iou)
     height, width = SIZE
     terms = [0.0, 0.0, 0.0]
     for k, (raw, block) in enumerate(zip(outputs, blocks, strict=True)):
@@ -247,15 +240,14 @@ def slow_loss(model, outputs, targets, *, positive_iou=None, neighbours=False):
 
 
 @pytest.mark.parametrize("positive_iou", [None, 0.2, 0.4])
-@pytest.mark.parametrize(("extra", "neighbours"), [("", False), ("scale_x_y=1.6\n", True)])
+@pytest.mark.parametrize("extra", ["", "scale_x_y=1.6\n"])
 @pytest.mark.parametrize("seed", range(3))
-def test_loss_equals_a_slow_loop(network, seed, extra, neighbours, positive_iou):
+def test_loss_equals_a_slow_loop(network, seed, extra, positive_iou):
     model = network(extra)
     outputs, targets = random_case(seed)
-    options = {"positive_iou": positive_iou, "neighbours": neighbours}
-    loss = YoloLoss(model, box_loss="darknet", **options)
+    loss = YoloLoss(model, box_loss="darknet", positive_iou=positive_iou)
     fast = loss(outputs, targets, SIZE)
-    slow = slow_loss(model, outputs, targets, **options)
+    slow = slow_loss(model, outputs, targets, positive_iou=positive_iou)
     assert list(fast) == ["box", "objectness", "class"]
     for ours, theirs in zip(fast.values(), slow, strict=True):
         assert ours.item() == pytest.approx(theirs, rel=1e-5, abs=1e-5)
@@ -265,7 +257,7 @@ def test_loss_equals_a_slow_loop(network, seed, extra, neighbours, positive_iou)
 def test_places_equal_a_slow_loop(network, seed):
     model = network("scale_x_y=2\n")
     outputs, targets = random_case(seed, photos=3, most=40)
-    loss = YoloLoss(model, positive_iou=0.3, neighbours=True)
+    loss = YoloLoss(model, positive_iou=0.3)
     found = {}
     for k, one in enumerate(loss.build_targets(outputs, targets, SIZE)):
         for p, place in enumerate(zip(*(part.tolist() for part in one.place), strict=True)):
@@ -273,16 +265,17 @@ def test_places_equal_a_slow_loop(network, seed):
             classes = set(one.class_targets[p].nonzero().flatten().tolist())
             found[(k, *place)] = (int(one.object_index[p]), classes)
     grids = [tuple(raw.shape[2:]) for raw in outputs]
-    assert found == slow_places(model.outputs, grids, targets.tolist(), 0.3, True)
+    assert found == slow_places(model.outputs, grids, targets.tolist(), 0.3)
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), photos=st.integers(1, 4))
-def test_any_case_gives_finite_terms_and_gradients(seed, photos):
+@given(seed=st.integers(0, 10**6), photos=st.integers(1, 4), box_loss=st.sampled_from(BOX_LOSSES))
+def test_any_case_gives_finite_terms_and_gradients(seed, photos, box_loss):
     outputs, targets = random_case(seed, photos)
     model = HYPOTHESIS_MODEL
     outputs = [(8 * raw).requires_grad_() for raw in outputs]
-    terms = YoloLoss(model)(outputs, targets, SIZE)
+    loss = YoloLoss(model, box_loss=box_loss, positive_iou=0.4)
+    terms = loss(outputs, targets, SIZE)
     assert all(math.isfinite(term.item()) and term.item() >= 0 for term in terms.values())
     sum(terms.values()).backward()
     assert all(raw.grad.isfinite().all() for raw in outputs)
@@ -324,7 +317,7 @@ def test_ciou_by_hand(network):
     model = network()
     outputs = [torch.zeros(1, 16, 2, 4), torch.zeros(1, 16, 4, 8), torch.zeros(1, 16, 8, 16)]
     targets = torch.tensor([[0, 0, 35 / 64, 13 / 32, 10 / 64, 16 / 32]])
-    loss = YoloLoss(model, positive_iou=0.49, ignore_threshold=1.0)
+    loss = YoloLoss(model, box_loss="ciou", positive_iou=0.49, ignore_threshold=1.0)
     middle = loss.build_targets(outputs, targets, SIZE)[1]
     mine = middle.anchor == 1  # IoU of the shapes is 0.5, just above
     assert mine.sum() == 1
@@ -345,7 +338,7 @@ def test_a_perfect_prediction_costs_nothing(network):
         raw.view(1, 2, 8, *raw.shape[2:])[:, :, 4] = -30
     targets = torch.tensor([[0, 1, 36 / 64, 12 / 32, 20 / 64, 16 / 32]])
     outputs[1][0, 8 + 4 :, 1, 4] = torch.tensor([30.0, -30, 30, -30])
-    terms = YoloLoss(model, positive_iou=None)(outputs, targets, SIZE)
+    terms = YoloLoss(model, box_loss="ciou")(outputs, targets, SIZE)
     assert sum(terms.values()).item() == pytest.approx(0, abs=1e-4)
 
 
@@ -436,7 +429,7 @@ def test_computes_in_float32_inside_autocast(network, dtype):
 
 def test_twice_the_same(network):
     outputs, targets = random_case(3, most=40)
-    loss = YoloLoss(network("scale_x_y=2\n"), positive_iou=0.2, neighbours=True)
+    loss = YoloLoss(network("scale_x_y=2\n"), positive_iou=0.2)
     runs = []
     for _ in range(2):
         copies = [raw.clone().requires_grad_() for raw in outputs]
@@ -474,12 +467,11 @@ def test_initialised_outputs_expect_few_objects(network):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"box_loss": "giou"}, "box_loss must be one of ciou, darknet, got 'giou'"),
+        ({"box_loss": "giou"}, "box_loss must be one of darknet, ciou, got 'giou'"),
         ({"positive_iou": 1.5}, "positive_iou must be from 0 to 1, got 1.5"),
         ({"ignore_threshold": -0.1}, "ignore_threshold must be from 0 to 1, got -0.1"),
         ({"weights": {"boxes": 1.0}}, "weights must be .* got 'boxes': 1.0"),
         ({"weights": {"box": -1.0}}, "weights must be .* got 'box': -1.0"),
-        ({"neighbours": True}, r"neighbours=True needs scale_x_y above 1 .*net\.cfg"),
     ],
 )
 def test_options_that_are_not_allowed(network, options, message):

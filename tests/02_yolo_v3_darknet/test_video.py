@@ -156,8 +156,8 @@ def test_film_to_json(film, model, tmp_path, batch_size):
     assert code == 0
     assert [r["frame"] for r in records] == list(range(FRAMES))
     for record in records:
-        assert list(record) == ["image", "width", "height", "frame", "detections"]
-        assert (record["image"], record["width"], record["height"]) == (str(film), WIDTH, HEIGHT)
+        assert list(record) == ["file", "width", "height", "frame", "detections"]
+        assert (record["file"], record["width"], record["height"]) == (str(film), WIDTH, HEIGHT)
     counts = [len(record["detections"]) for record in records]
     assert sum(counts) > 0 and len(set(map(str, (r["detections"] for r in records)))) > 1
 
@@ -206,7 +206,7 @@ def test_camera(model, tmp_path, monkeypatch):
     out = tmp_path / "out"
     code, records = run("0", model, tmp_path, "--max-frames", "4", "--out", str(out))
     assert code == 0 and capture.released
-    assert [(r["image"], r["frame"]) for r in records] == [("camera 0", n) for n in range(4)]
+    assert [(r["file"], r["frame"]) for r in records] == [("camera 0", n) for n in range(4)]
     assert [path.name for path in out.iterdir()] == ["camera_0.mp4"]
 
 
@@ -243,7 +243,7 @@ def test_ctrl_c_keeps_film_and_boxes(film, model, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(detection_job, "annotate", interrupted)
     out = tmp_path / "out"
     code, records = run(film, model, tmp_path, "--out", str(out))
-    assert code == 1 and len(records) == 4
+    assert code == 2 and len(records) == 4
     assert "what was found so far is kept" in capsys.readouterr().err
     source = VideoSource(out / "film.mp4")
     assert len(list(source)) == 3

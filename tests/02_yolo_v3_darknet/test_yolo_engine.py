@@ -1,30 +1,24 @@
-"""One training step: fast convolutions, averaged weights, learning rate, precision, errors."""
+"""The parts of a run: settings, weights to start from, averages, sizes, precision."""
 
 import math
-import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from batches.loading import Batch
-from common.averaged_weights import AveragedWeights
+import train
 from common.precision import autocast, choose_precision, gradient_scaler
-from common.training import NonFiniteLossError, warmup_cosine
+from common.training import make_optimizer, warmup_cosine
 from darknet import pretrained as start_weights
 from darknet.network import Darknet, DarknetFileError
 from darknet.pretrained import base_cfg, output_layers, start
 from download import DownloadError
-from engine import LAST_RATE, make_optimizer, to_input, training_step
+from engine import LAST_RATE, RAMP, STEPS_PER_SIZE, averaged, size_of_step, to_input
 from losses import YoloLoss
 from make_cfg import make_cfg
-from settings import YoloSettings
-from speed.winograd_training import TrainingConvolution, WinogradProduct, suits, use_winograd
+from settings import PRESETS, Settings, make_settings
 
 MINI = """[net]
 width=64
@@ -69,100 +63,51 @@ def mini(tmp_path: Path) -> Darknet:
     return Darknet(path)
 
 
-def make_batch(seed: int = 0) -> Batch:
-    random = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=random)
-    targets = torch.tensor([[0, 1, 0.5, 0.5, 0.25, 0.25], [1, 0, 0.3, 0.7, 0.4, 0.2]])
-    return Batch(images.permute(0, 3, 1, 2), targets, ("one.jpg", "two.jpg"))
-
-
-@pytest.mark.parametrize("tile", [2, 4])
-@pytest.mark.parametrize("shape", [(2, 5, 8, 8), (1, 3, 7, 10), (3, 4, 1, 5)])
-def test_winograd_has_the_gradients_of_a_convolution(tile: int, shape: tuple[int, ...]) -> None:
-    random = torch.Generator().manual_seed(1)
-    x = torch.randn(shape, generator=random).contiguous(memory_format=torch.channels_last)
-    kernels = torch.randn(6, shape[1], 3, 3, generator=random)
-    wanted = torch.randn(shape[0], 6, *shape[2:], generator=random)
-    results = []
-    for call in (
-        lambda a, k: F.conv2d(a, k, padding=1),
-        lambda a, k: WinogradProduct.apply(a, k, tile),
-    ):
-        a, k = (one.clone().requires_grad_() for one in (x, kernels))
-        y = call(a, k)
-        y.backward(wanted)
-        results.append((y.detach(), a.grad, k.grad))
-    for reference, ours in zip(*results, strict=True):
-        assert ours.shape == reference.shape
-        assert (ours - reference).abs().max() <= 3e-5 * reference.abs().max()
-
-
-def test_network_with_winograd_is_the_same_network(mini: Darknet) -> None:
-    x = torch.rand(2, 3, 64, 64)
-    state = {name: value.clone() for name, value in mini.state_dict().items()}
-    mini.train()
-    plain = mini(x)[0]
-    plain.square().mean().backward()
-    gradients = {name: p.grad.clone() for name, p in mini.named_parameters()}
-    mini.load_state_dict(state)
-    assert use_winograd(mini) == 1, "the second convolution; the first has stride 2"
-    assert list(mini.state_dict()) == list(state)
-    mini.zero_grad()
-    fast = mini(x)[0]
-    fast.square().mean().backward()
-    assert isinstance(mini.stages[1].conv, TrainingConvolution)
-    assert (fast - plain).abs().max() <= 1e-4 * plain.abs().max()
-    for name, p in mini.named_parameters():
-        assert (p.grad - gradients[name]).abs().max() <= 1e-3 * gradients[name].abs().max(), name
-    with torch.no_grad():
-        mini.eval()
-        mini(x.double()[:, :, :32, :32].float())
-
-
-def test_what_suits_winograd() -> None:
-    assert suits(nn.Conv2d(64, 64, 3, padding=1, bias=False))
-    for options in ({"stride": 2}, {"bias": True}, {"padding": 0}, {"groups": 2}):
-        assert not suits(nn.Conv2d(64, 64, 3, **{"padding": 1, "bias": False, **options}))
-    assert not suits(nn.Conv2d(32, 64, 3, padding=1, bias=False))
-    assert not suits(nn.Conv2d(64, 64, 1, bias=False))
-
-
 def test_average_follows_its_formula(mini: Darknet) -> None:
-    average = AveragedWeights(mini, decay=0.9, ramp=2.0)
-    bias = mini.stages[3].conv.bias
-    with torch.no_grad():
-        bias.fill_(0.0)
-    average = AveragedWeights(mini, decay=0.9, ramp=2.0)
+    average, bias = averaged(mini, 0.9), mini.stages[3].conv.bias
     wanted = 0.0
     for step, value in enumerate((1.0, 5.0, -2.0), start=1):
         with torch.no_grad():
             bias.fill_(value)
-        average.update(mini)
-        decay = 0.9 * (1 - math.exp(-step / 2))
-        wanted = decay * wanted + (1 - decay) * value
-    copy = Darknet(mini.cfg_path)
-    average.copy_to(copy)
-    assert torch.allclose(copy.stages[3].conv.bias, torch.tensor(wanted))
+        average.update_parameters(mini)
+        stays = 0.0 if step == 1 else 0.9 * (1 - math.exp(-step / RAMP))  # the first is copied
+        wanted = stays * wanted + (1 - stays) * value
+    mean = average.module.stages[3].conv.bias
+    assert torch.allclose(mean, torch.tensor(wanted))
     assert bias[0] == -2.0, "the trained weights stay"
-    other = AveragedWeights(mini, 0.9, 2.0)
+    other = averaged(mini, 0.9)
     other.load_state_dict(average.state_dict())
-    assert other.steps == 3
-    other.copy_to(copy)
-    assert torch.allclose(copy.stages[3].conv.bias, torch.tensor(wanted))
+    assert other.n_averaged == 3
+    assert torch.equal(other.module.stages[3].conv.bias, mean)
+
+
+def test_average_remembers_long_in_the_end(mini: Darknet) -> None:
+    average, bias = averaged(mini, 0.9), mini.stages[3].conv.bias
+    average.update_parameters(mini)
+    average.n_averaged.fill_(100 * RAMP)
+    before = average.module.stages[3].conv.bias.clone()
+    with torch.no_grad():
+        bias.fill_(7.0)
+    average.update_parameters(mini)
+    after = average.module.stages[3].conv.bias
+    assert torch.allclose(after, 0.9 * before + 0.7)
 
 
 def test_average_includes_batch_norm_statistics(mini: Darknet) -> None:
-    average = AveragedWeights(mini, decay=0.0)
-    mini.stages[0].norm.running_mean.fill_(3.0)
-    average.update(mini)
-    copy = Darknet(mini.cfg_path)
-    average.copy_to(copy)
-    assert (copy.stages[0].norm.running_mean == 3).all()
+    average = averaged(mini, 0.5)
+    norm, mean = mini.stages[0].norm, average.module.stages[0].norm
+    for value in (0.0, 4.0):
+        norm.running_mean.fill_(value)
+        norm.num_batches_tracked += 1
+        average.update_parameters(mini)
+    stays = 0.5 * (1 - math.exp(-2 / RAMP))
+    assert torch.allclose(mean.running_mean, torch.tensor(4 * (1 - stays)))
+    assert mean.num_batches_tracked == norm.num_batches_tracked == 2
 
 
 def test_learning_rate_rises_and_falls() -> None:
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], 1.0)
-    schedule = warmup_cosine(optimizer, 100, 9, LAST_RATE)
+    schedule = warmup_cosine(optimizer, 100, 0.09, LAST_RATE)
     rates = []
     for _ in range(101):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -171,58 +116,33 @@ def test_learning_rate_rises_and_falls() -> None:
     assert np.allclose(rates[:10], np.arange(1, 11) / 10)
     assert rates[9] == max(rates) and np.all(np.diff(rates[9:]) < 0)
     assert rates[100] == pytest.approx(0.01)
-    with pytest.raises(ValueError, match="warmup_steps is 5; allowed are 0 to 4"):
-        warmup_cosine(optimizer, 5, 5)
 
 
 def test_optimizer_decays_kernels_only(mini: Darknet) -> None:
-    kernels, others = make_optimizer(mini, 1e-3, 0.1).param_groups
+    kernels, others = make_optimizer(mini, "adamw", 1e-3, 0.1).param_groups
     assert (kernels["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
     assert all(p.ndim == 4 for p in kernels["params"]) and len(kernels["params"]) == 3
     assert len(others["params"]) == 5
 
 
-def test_steps_lower_the_loss(mini: Darknet) -> None:
-    mini.train()
-    loss, optimizer = YoloLoss(mini), make_optimizer(mini, 1e-2, 0.0)
-    batch = make_batch()
-    values = [training_step(mini, loss, optimizer, batch) for _ in range(15)]
-    assert set(values[0]) == {"loss", "box", "objectness", "class"}
-    first = values[0]
-    assert first["loss"] == pytest.approx(first["box"] + first["objectness"] + first["class"])
-    assert values[-1]["loss"] < 0.3 * first["loss"]
-
-
-def test_long_gradients_are_shortened(mini: Darknet) -> None:
-    mini.train()
-    loss, optimizer = YoloLoss(mini), torch.optim.SGD(mini.parameters(), 1.0)
-    before = [p.detach().clone() for p in mini.parameters()]
-    training_step(mini, loss, optimizer, make_batch(), max_gradient_norm=0.01)
-    moved = [(p - b).detach().flatten() for p, b in zip(mini.parameters(), before, strict=True)]
-    assert torch.cat(moved).norm() == pytest.approx(0.01, rel=1e-3)
-
-
 def test_input_is_scaled_and_channels_last() -> None:
-    batch = make_batch()
-    x = to_input(batch.images, torch.device("cpu"))
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=random)
+    x = to_input(images, torch.device("cpu"), (64, 96))
     assert x.dtype == torch.float32 and x.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(x, batch.images.float() / 255)
+    assert torch.equal(x, images.float() / 255)
+    small = to_input(images, torch.device("cpu"), (32, 48))
+    assert small.shape == (2, 3, 32, 48) and small.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(small, nn.functional.avg_pool2d(x, 2), atol=1e-6)  # halved: the means
 
 
-@pytest.mark.parametrize(("term", "layer"), [("objectness", 4), ("box", 2), ("class", 5)])
-def test_non_finite_loss_names_term_and_photos(mini: Darknet, term: str, layer: int) -> None:
-    mini.train()
-    with torch.no_grad():
-        mini.stages[3].conv.bias.view(3, 7)[:, layer] = float("nan")
-    before = {name: value.clone() for name, value in mini.named_parameters()}
-    optimizer = make_optimizer(mini, 1e-2, 0.0)
-    with pytest.raises(NonFiniteLossError) as caught:
-        training_step(mini, YoloLoss(mini), optimizer, make_batch(), place="epoch 2, step 5")
-    text = str(caught.value)
-    assert f"{term} = nan" in text and "in epoch 2, step 5" in text
-    assert "one.jpg, two.jpg" in text and "lower the learning rate" in text
-    for name, value in mini.named_parameters():
-        assert torch.equal(value.nan_to_num(9), before[name].nan_to_num(9))
+def test_several_sizes_change_every_ten_steps() -> None:
+    settings = Settings(size=96, multi_scale=True)
+    sizes = [size_of_step(settings, epoch, step) for epoch in range(4) for step in range(100)]
+    assert set(sizes) == {(64, 64), (96, 96), (128, 128)}
+    changes = [k for k in range(1, 400) if sizes[k] != sizes[k - 1]]
+    assert len(changes) > 10 and all(k % STEPS_PER_SIZE == 0 for k in changes)
+    assert size_of_step(Settings(size=96), 3, 5) == (96, 96)
 
 
 def test_precision() -> None:
@@ -233,67 +153,85 @@ def test_precision() -> None:
         choose_precision("fp16", cpu)
     with pytest.raises(ValueError, match="precision is 'half'; allowed are auto, fp32, fp16, bf16"):
         choose_precision("half", cpu)
-    assert gradient_scaler("fp32") is None and gradient_scaler("bf16") is None
+    for words in ("fp32", "bf16"):
+        assert not gradient_scaler(cpu, words).is_enabled()
     with autocast(cpu, "bf16"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
-
-
-def test_memory_is_kept_where_it_can_be(lesson_folder: Path) -> None:
-    """In a process of its own: it is for the whole process."""
-    command = [sys.executable, "-c", "from speed import memory; print(memory.keep_freed_memory())"]
-    done = subprocess.run(command, cwd=lesson_folder, capture_output=True, text=True, check=True)
-    linux = platform.libc_ver()[0] == "glibc" and sys.platform.startswith("linux")
-    assert done.stdout.strip() == str(linux)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("epochs", 0, "epochs is 0, but has to be 1 or more"),
+        ("epochs", 0, "epochs is 0; at least 1 is allowed"),
         ("batch_size", -1, "batch_size is -1"),
         ("num_scenes", 0, "num_scenes is 0"),
         ("size", 100, "size must be a multiple of 32, from 32 to 2048, got 100"),
         ("size", 4096, "from 32 to 2048, got 4096"),
         ("size", (288, 380), "multiple of 32, from 32 to 2048, got 380"),
         ("test_size", 330, "multiple of 32, from 32 to 2048, got 330"),
-        ("learning_rate", 0.0, "learning_rate is 0.0, but has to be above 0"),
+        ("learning_rate", 0.0, "learning_rate is 0.0; it must be above 0"),
         ("learning_rate", math.nan, "learning_rate is nan"),
         ("max_gradient_norm", -1.0, "max_gradient_norm is -1.0"),
-        ("warmup", 1.0, "warmup is 1.0; allowed is 0 to 0.9"),
-        ("mosaic", 1.5, "mosaic is 1.5; allowed is 0 to 1"),
+        ("warmup", 1.0, "warmup is 1.0; at most 0.9 is allowed"),
+        ("mosaic", 1.5, "mosaic is 1.5; at most 1 is allowed"),
         ("flip", -0.1, "flip is -0.1"),
-        ("flip_vertical", 2.0, "flip_vertical is 2.0; allowed is 0 to 1"),
+        ("flip_vertical", 2.0, "flip_vertical is 2.0; at most 1 is allowed"),
         ("average_decay", 2.0, "average_decay is 2.0"),
-        ("weight_decay", -1.0, "weight_decay is -1.0, but has to be 0 or more"),
+        ("weight_decay", -1.0, "weight_decay is -1.0; at least 0 is allowed"),
         ("scale", math.inf, "scale is inf"),
+        ("positive_iou", 1.5, "positive_iou is 1.5; at most 1 is allowed"),
         ("seed", -1, "seed is -1"),
+        ("workers", -1, "workers is -1"),
         ("evaluate_every", -1, "evaluate_every is -1"),
         ("on_invalid", "keep", "on_invalid is 'keep'; allowed are refuse, drop"),
         ("anchors", "mine", "anchors is 'mine'; allowed are fit, base"),
-        ("box_loss", "iou", "box_loss is 'iou'; allowed are ciou, darknet"),
+        ("box_loss", "iou", "box_loss is 'iou'; allowed are darknet, ciou"),
+        ("optimizer", "lamb", "optimizer is 'lamb'; allowed are adamw, sgd"),
         ("precision", "fp8", "precision is 'fp8'"),
     ],
 )
 def test_settings_that_are_not_allowed(name: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        YoloSettings(**{name: value})
+        make_settings("street", **{name: value})
 
 
 def test_settings_derive_the_rest() -> None:
-    settings = YoloSettings(size=96, multi_scale=True, epochs=8)
+    settings = Settings(size=96, multi_scale=True, epochs=8)
     assert settings.sizes == ((64, 64), (96, 96), (128, 128))
-    assert YoloSettings(size=96).sizes == (96,) and YoloSettings(size=[96, 128]).size == (96, 128)
-    assert YoloSettings(size=96).final_size == 96
-    assert YoloSettings(size=96, test_size=[96, 128]).final_size == (96, 128)
-    wide = YoloSettings(size=(96, 192), multi_scale=True)
+    assert Settings(size=96).sizes == ((96, 96),) and Settings(size=[96, 128]).size == (96, 128)
+    assert Settings(size=96).final_size == 96
+    assert Settings(size=96, test_size=[96, 128]).final_size == (96, 128)
+    wide = Settings(size=(96, 192), multi_scale=True)
     assert wide.sizes == ((64, 128), (64, 160), (96, 192), (128, 224), (128, 256))
     assert [e for e in range(8) if settings.is_measured(e)] == [1, 3, 5, 7]
-    assert settings.first_plain_epoch == 6
-    assert YoloSettings(epochs=1).is_measured(0)
-    assert [e for e in range(5) if YoloSettings(epochs=5, evaluate_every=3).is_measured(e)] == [
-        2,
-        4,
-    ]
+    assert Settings(epochs=1).is_measured(0)
+    every_third = Settings(epochs=5, evaluate_every=3)
+    assert [e for e in range(5) if every_third.is_measured(e)] == [2, 4]
+
+
+def test_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="preset is 'huge'; allowed are street, photos, full"):
+        make_settings("huge")
+    for gpu, data, wanted in (
+        (True, None, "full"),
+        (False, None, "street"),
+        (False, "street", "street"),
+        (False, "penn_fudan", "photos"),
+    ):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        changes = {} if data is None else {"data": data}
+        assert make_settings(**changes) == PRESETS[wanted]
+
+
+def test_the_published_loss_is_the_default_of_the_command(mini: Darknet) -> None:
+    given = train.parse_options(["--out", "x"])
+    assert (given.box_loss, given.positive_iou) == (None, None)  # the presets' own are left
+    for settings in PRESETS.values():
+        assert (settings.box_loss, settings.positive_iou) == ("darknet", None)
+    assert not hasattr(given, "neighbours")
+    loss = YoloLoss(mini)
+    assert (loss.box_loss, loss.positive_iou) == ("darknet", None)
+    assert set(loss.weights.values()) == {1.0}
 
 
 def make_pair(tmp_path: Path, classes: int = 3) -> tuple[Path, Darknet]:

@@ -1,5 +1,6 @@
 """Whole training runs of a small network: results, exact resume after a kill, two processes."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -13,26 +14,25 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-import engine as yolo_run
+import engine
 import evaluate
 import train
 from common.checkpoint import CheckpointError, load_checkpoint
 from common.coco_metrics import STATISTICS, coco_metrics, format_metrics, precision_curves, run_coco
+from common.coco_truth import coco_truth
+from common.confusion import confusion_matrix
+from common.loading import training_loader
 from common.photos import read_photo
-from common.training import warmup_cosine
+from common.processes import Processes
+from common.run import Run
+from common.training import make_optimizer, warmup_cosine
 from darknet.network import Darknet
-from dataset import PhotoSet, load_detection_data
+from dataset import PhotoSet, TrainingPhotos, load_data
 from detector import Detector
-from engine import LAST_RATE, YoloRun, choose_cfg, make_optimizer
-from evaluation import (
-    Found,
-    coco_detections,
-    coco_truth,
-    confusion_matrix,
-    find_all,
-    match_class_names,
-)
-from settings import YoloSettings
+from engine import LAST_RATE, build_model, choose_cfg, save_model
+from evaluation import Found, collect, find_all, match_class_names, to_coco
+from losses import YoloLoss
+from settings import Settings
 
 MINI = """[net]
 width=64
@@ -114,15 +114,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def settings_of(squares: Path, base: Path, **changes: object) -> YoloSettings:
+def settings_of(squares: Path, base: Path, **changes: object) -> Settings:
     values = {"data": str(squares), "base": str(base), "pretrained": "none", "size": 64}
-    values |= {"epochs": 3, "batch_size": 4, "mosaic": 0.3, "evaluate_every": 9}
-    return YoloSettings(**{**values, **changes})
+    values |= {"epochs": 3, "batch_size": 4, "mosaic": 0.3, "evaluate_every": 9, "workers": 0}
+    return Settings(**{**values, **changes})
 
 
-def run_of(settings: YoloSettings, folder: Path, **options: object) -> YoloRun:
-    data = load_detection_data(settings.data, seed=settings.seed)
-    return YoloRun(settings, data, folder, progress=False, **options)
+def run_of(settings: Settings, folder: Path, **options: object) -> Run:
+    return engine.train(settings, load_data(settings), folder, progress=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +129,15 @@ def trained(squares: Path, base: Path, tmp_path_factory: pytest.TempPathFactory)
     """The folder of a run that has learned the squares, by the command itself."""
     out = tmp_path_factory.mktemp("trained") / "out"
     options = ["--data", squares, "--base", base, "--pretrained", "none", "--size", "64"]
-    options += ["--epochs", "70", "--batch-size", "4", "--learning-rate", "0.01", "--scale", "0.2"]
+    options += ["--epochs", "90", "--batch-size", "5", "--learning-rate", "0.01", "--scale", "0.2"]
+    options += ["--workers", "0"]
     assert train.main([*map(str, options), "--out", str(out), "--evaluate-every", "20"]) == 0
     return out
 
 
 def test_the_command_leaves_a_detector_that_works(trained: Path, squares: Path) -> None:
     metrics = json.loads((trained / "metrics.json").read_text())
+    assert set(metrics) == {"bbox", "per_class", "seconds"}
     assert set(metrics["bbox"]) == set(STATISTICS)
     assert metrics["bbox"]["AP50"] >= 0.9, metrics["bbox"]
     assert set(metrics["per_class"]) == {"red", "blue"} and metrics["seconds"] > 0
@@ -148,10 +149,10 @@ def test_the_command_leaves_a_detector_that_works(trained: Path, squares: Path) 
     files = {part: trained / f"model.{part}" for part in ("cfg", "weights", "names")}
     detector = Detector(**files, score_threshold=0.3)
     assert detector.input_size == (64, 64)  # as it was trained
-    data = load_detection_data(str(squares))
-    for index in range(len(data.test)):
-        found = detector(np.array(data.test.photo(index)))
-        assert {one.label for one in found} == {"red", "blue"}
+    photos = load_data(Settings(data=str(squares))).test
+    for index in range(len(photos)):
+        found = detector(np.array(photos.photo(index)))
+        assert {one.class_name for one in found} == {"red", "blue"}
     assert Darknet(files["cfg"]).blocks[0].width == 64
 
 
@@ -174,7 +175,7 @@ def test_evaluate_agrees_with_the_run(trained: Path, squares: Path, tmp_path: Pa
     ours = json.loads((trained / "metrics.json").read_text())
     again = json.loads(out.read_text())
     assert again["bbox"] == pytest.approx(ours["bbox"], abs=1e-6)
-    assert again["per_class"] == ours["per_class"] and again["photos"] == 5
+    assert again["per_class"] == ours["per_class"] and again["photos"] == 4
 
 
 def test_metrics_are_those_of_pycocotools(trained: Path, squares: Path, tmp_path: Path) -> None:
@@ -201,36 +202,110 @@ def test_metrics_are_those_of_pycocotools(trained: Path, squares: Path, tmp_path
         assert ours["per_class"][name]["bbox"]["AP50"] == pytest.approx(measured.stats[1], abs=1e-9)
 
 
+def test_curves_are_drawn_on_validation_photos_and_the_test_is_last(
+    squares: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[PhotoSet] = []
+
+    def noted(model: Darknet, photos: PhotoSet, *rest: object) -> tuple:
+        measured.append(photos)
+        return collect(model, photos, *rest)
+
+    monkeypatch.setattr(engine, "collect", noted)
+    monkeypatch.setattr(train, "collect", noted)
+    settings = settings_of(squares, base, evaluate_every=2)
+    data = load_data(settings)
+    parts = [data.train, data.validation, data.test]
+    files = [{part.path(k) for k in range(len(part))} for part in parts]
+    assert [len(some) for some in files] == [11, 1, 4] and len(set.union(*files)) == 16
+    run = engine.train(settings, data, tmp_path, progress=False)
+    assert measured == [data.validation, data.validation]
+    assert [one["epoch"] for one in run.epochs] == [1, 2] and "AP50" in run.epochs[0]["bbox"]
+    train.write_results(run, data)
+    assert measured[2:] == [data.test]
+
+
+def test_the_result_is_the_average(squares: Path, base: Path, tmp_path: Path) -> None:
+    run = run_of(settings_of(squares, base), tmp_path)
+    stored = load_checkpoint(tmp_path / "last.pt")
+    average = stored["states"]["average"]
+    assert average["n_averaged"] == len(run.history) == 6
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, average[f"module.{name}"]), name
+    kernel = "stages.0.conv.weight"
+    assert not torch.equal(stored["model"][kernel], average[f"module.{kernel}"])
+    save_model(run, ["red", "blue"])
+    saved = Darknet(tmp_path / "model.cfg")
+    saved.load_weights(tmp_path / "model.weights")
+    assert saved.header.seen == 6 * 4
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        (ours,), (theirs,) = run.model.eval()(images), saved.eval()(images)
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
 def test_stopped_and_resumed_is_the_same_run(
     squares: Path, base: Path, tmp_path: Path, stop_at
 ) -> None:
     settings = settings_of(squares, base, multi_scale=True)
     whole = run_of(settings, tmp_path / "whole")
-    whole.fit()
-    wanted = whole.save().read_bytes()
-
+    wanted = save_model(whole, ["red", "blue"]).read_bytes()
     for step in (1, 3):
-        part = run_of(settings, tmp_path / f"part{step}", threads=0)
+        folder = tmp_path / f"part{step}"
         with pytest.raises(KeyboardInterrupt):
-            part.fit(checkpoint_every=1, after_step=stop_at(step))
+            run_of(settings, folder, checkpoint_every=1, after_step=stop_at(step))
         torch.manual_seed(99)
-        rest = run_of(settings, tmp_path / f"part{step}")
-        assert rest.resume() and len(rest.history) == step
-        rest.fit()
-        assert rest.history == whole.history
-        assert [one["bbox"] for one in rest.epochs] == [one["bbox"] for one in whole.epochs]
-        assert rest.save().read_bytes() == wanted
+        others = settings_of(squares, base, multi_scale=True, workers=1)
+        rest = run_of(others, folder, resume=True)
+        assert rest.history == whole.history and rest.epochs == whole.epochs
+        assert save_model(rest, ["red", "blue"]).read_bytes() == wanted
+
+
+def test_workers_of_another_start_method_give_the_same(squares: Path, base: Path) -> None:
+    """Windows and macOS start a new Python, which gets the photos pickled."""
+    settings = settings_of(squares, base)
+    photos = TrainingPhotos(load_data(settings).train, 64, settings.augmentation)
+    alone = training_loader(photos, 4, seed=0, num_workers=0)
+    spawned = training_loader(photos, 4, seed=0, num_workers=1)
+    spawned.multiprocessing_context = "spawn"
+    for ours, theirs in zip(alone, spawned, strict=True):
+        assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
+        assert ours[2] == theirs[2]
 
 
 def test_resume_wants_the_same_settings_and_data(squares: Path, base: Path, tmp_path: Path) -> None:
-    run = run_of(settings_of(squares, base, epochs=1), tmp_path / "out")
-    assert not run.resume()
-    run.fit()
-    other = run_of(settings_of(squares, base, epochs=2), tmp_path / "out")
+    run_of(settings_of(squares, base, epochs=1), tmp_path, resume=True)  # there is nothing yet
     with pytest.raises(CheckpointError, match="last.pt was made with epochs = 1, not 2: resume"):
-        other.resume()
-    again = run_of(settings_of(squares, base, epochs=1, evaluate_every=1), tmp_path / "out")
-    assert again.resume() and again.epoch == 1
+        run_of(settings_of(squares, base, epochs=2), tmp_path, resume=True)
+    again = settings_of(squares, base, epochs=1, evaluate_every=1, workers=1)
+    assert run_of(again, tmp_path, resume=True).epoch == 1
+    fewer = write_squares(tmp_path / "fewer", 15)
+    progress = torch.load(tmp_path / "last.pt", weights_only=True)
+    progress["settings"]["data"] = str(fewer)
+    torch.save(progress, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match="was made with photos = 11, not 10"):
+        run_of(settings_of(fewer, base, epochs=1), tmp_path, resume=True)
+
+
+def test_few_calls_from_the_command_to_the_loss(
+    squares: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads the code from the command on is at the loss after three calls, in two files."""
+    stacks = []
+
+    def noted(self: YoloLoss, *arguments: object) -> dict[str, torch.Tensor]:
+        lesson = Path(train.__file__).parent
+        own = [one for one in inspect.stack()[1:] if Path(one.filename).is_relative_to(lesson)]
+        stacks.append([(Path(one.filename).name, one.function) for one in own][::-1])
+        return forward(self, *arguments)
+
+    forward = YoloLoss.forward
+    monkeypatch.setattr(YoloLoss, "forward", noted)
+    options = command_of(squares, base, tmp_path / "out")[2:]
+    assert train.main([*options, "--epochs", "1"]) == 0
+    start = stacks[0].index(("train.py", "main"))
+    calls = stacks[0][start:]
+    assert len(calls) <= 3 and len({file for file, _ in calls}) <= 2, calls
 
 
 def command_of(squares: Path, base: Path, out: Path, *more: str) -> list[str]:
@@ -245,7 +320,7 @@ def command_of(squares: Path, base: Path, out: Path, *more: str) -> list[str]:
         "64",
     ]
     words += ["--pretrained", "none", "--epochs", "30", "--batch-size", "4", "--out", str(out)]
-    return [*words, "--checkpoint-every", "1", *more]
+    return [*words, "--checkpoint-every", "1", "--workers", "0", *more]
 
 
 @pytest.mark.full
@@ -265,40 +340,35 @@ def test_killed_and_resumed_is_the_same_run(
     assert results[0]["bbox"] == results[1]["bbox"]
 
 
-def halves_reference(settings: YoloSettings, folder: Path, steps: int) -> list[float]:
+def halves_reference(settings: Settings, folder: Path) -> list[float]:
     """Two processes as one: both halves through the same weights, then the mean gradient."""
-    run = run_of(settings, folder)
-    model = run.model
-    optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
-    total = settings.epochs * len(run.batches)
-    schedule = warmup_cosine(optimizer, total, run_warmup(run), LAST_RATE)
-    losses: list[float] = []
-    for batch in list(run.batches.epoch(0))[:steps]:
+    photos = load_data(settings).train
+    model, _ = build_model(settings, photos, folder)
+    model.train()
+    optimizer = make_optimizer(model, "adamw", settings.learning_rate, settings.weight_decay)
+    changed, cpu = TrainingPhotos(photos, settings.size, settings.augmentation), torch.device("cpu")
+    loaders = [  # rank 0 last: its batch norm statistics are the ones that stay
+        training_loader(changed, settings.batch_size, settings.seed, 0, Processes(cpu, rank, 2))
+        for rank in (1, 0)
+    ]
+    schedule = warmup_cosine(optimizer, len(loaders[0]), settings.warmup, LAST_RATE)
+    yolo_loss, losses = YoloLoss(model), []
+    for halves in zip(*loaders, strict=True):
         optimizer.zero_grad()
-        half = len(batch.images) // 2
-        total = 0.0
-        statistics = None
-        for rank in (1, 0):  # rank 0 last: its batch norm statistics are the ones that stay
+        total, statistics = 0.0, None
+        for images, targets, _ in halves:
             if statistics is not None:
                 model.load_state_dict(statistics, strict=False)
             statistics = {n: b.clone() for n, b in model.named_buffers()}
-            part = slice(rank * half, (rank + 1) * half)
-            mine = batch.targets[(batch.targets[:, 0] // half) == rank].clone()
-            mine[:, 0] -= rank * half
-            images = batch.images[part].float().div(255)
-            terms = run.loss(model(images), mine, tuple(images.shape[2:]))
-            (sum(terms.values()) / 2).backward()
-            total += sum(terms.values()).item() / 2
+            outputs = model(engine.to_input(images, cpu, (64, 64)))
+            loss = sum(yolo_loss(outputs, targets, (64, 64)).values()) / 2
+            loss.backward()
+            total += loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
         optimizer.step()
         schedule.step()
         losses.append(total)
     return losses
-
-
-def run_warmup(run: YoloRun) -> int:
-    total = run.settings.epochs * len(run.batches)
-    return min(round(run.settings.warmup * total), total - 1)
 
 
 def test_two_processes_have_the_loss_of_one(
@@ -312,43 +382,75 @@ def test_two_processes_have_the_loss_of_one(
     done = subprocess.run(words, cwd=lesson_folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     history = load_checkpoint(out / "last.pt")["progress"]["history"]
-    settings = settings_of(squares, base, epochs=1, mosaic=0.0, evaluate_every=0)
-    reference = halves_reference(settings, tmp_path / "one", steps=2)
+    settings = settings_of(squares, base, epochs=1, mosaic=0.0)
+    reference = halves_reference(settings, tmp_path / "one")
     assert len(history) == 2
     assert [one["loss"] for one in history] == pytest.approx(reference, rel=1e-4)
     assert (out / "model.weights").is_file() and (out / "metrics.json").is_file()
 
 
-def test_a_nan_in_training_names_the_photos(squares: Path, base: Path, tmp_path: Path) -> None:
-    run = run_of(settings_of(squares, base), tmp_path / "out")
-    with torch.no_grad():
-        run.model.stages[4].conv.bias.fill_(float("inf"))
-    with pytest.raises(ValueError, match=r"in epoch 1, step 1, on the photos .*\.png"):
-        run.fit()
+@pytest.mark.parametrize(("term", "layer"), [("objectness", 4), ("box", 2), ("class", 5)])
+def test_a_nan_in_training_names_term_and_photos(
+    squares: Path, base: Path, tmp_path: Path, term: str, layer: int
+) -> None:
+    kept = {}
+
+    @torch.no_grad()
+    def spoil(run: Run) -> None:
+        run.model.stages[4].conv.bias.view(3, 7)[:, layer] = float("nan")
+        kept.update({n: p.detach().clone() for n, p in run.model.named_parameters()}, run=run)
+
+    message = rf"{term} = nan in epoch 1, step 2, on the pictures .*\.png.* lower the learning"
+    with pytest.raises(ValueError, match=message):
+        run_of(settings_of(squares, base), tmp_path, after_step=spoil)
+    for name, value in kept.pop("run").model.named_parameters():
+        assert torch.equal(value.nan_to_num(9), kept[name].nan_to_num(9)), "nothing was updated"
+
+
+def test_long_gradients_are_shortened(squares: Path, base: Path, tmp_path: Path) -> None:
+    weights = []
+
+    def note(run: Run) -> None:
+        weights.append(torch.cat([p.detach().flatten() for p in run.model.parameters()]))
+
+    changes = {"optimizer": "sgd", "learning_rate": 1.0, "weight_decay": 0.0, "warmup": 0.0}
+    settings = settings_of(squares, base, max_gradient_norm=0.01, **changes)
+    run_of(settings, tmp_path, after_step=note)
+    first, _ = build_model(settings, load_data(settings).train, tmp_path / "first")
+    weights.insert(0, torch.cat([p.detach().flatten() for p in first.parameters()]))
+    assert (weights[1] - weights[0]).norm() == pytest.approx(0.01, rel=1e-3)
 
 
 def test_anchors_that_are_fitted_already_are_taken(
     squares: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of(squares, base)
-    fitting = run_of(settings, tmp_path / "fitting")
-    fitted = np.array(fitting.model.outputs[0].anchors, float).reshape(-1, 2)
-    monkeypatch.setattr(yolo_run, "kmeans_anchors", None)  # a call would fail
-    given = run_of(settings, tmp_path / "given", anchors=fitted)
-    assert (given.cfg, given.notes) == (fitting.cfg, fitting.notes)
-    other = run_of(settings, tmp_path / "other", anchors=fitted + 2)
-    assert other.cfg != fitting.cfg
+    photos = load_data(settings).train
+    cfg, note = choose_cfg(settings, photos)
+    model, notes = build_model(settings, photos, tmp_path)
+    assert (model.cfg_path.read_text(), notes[0]) == (cfg, note)
+    fitted = np.array(model.outputs[0].anchors, float).reshape(-1, 2)
+    monkeypatch.setattr(engine, "kmeans_anchors", None)  # a call would fail
+    assert choose_cfg(settings, photos, fitted) == (cfg, note)
+    assert choose_cfg(settings, photos, fitted + 2)[0] != cfg
 
 
 def test_anchors_are_fitted_or_kept(squares: Path, base: Path) -> None:
-    photos = load_detection_data(str(squares)).train
+    photos = load_data(settings_of(squares, base)).train
     cfg, note = choose_cfg(settings_of(squares, base), photos)
     assert "the fitted ones 100%" in note and "anchors=8,8, 16,16" not in cfg
     cfg, note = choose_cfg(settings_of(squares, base, anchors="base"), photos)
     assert "kept, as asked for" in note
-    one = PhotoSet(photos.records[:1], photos.class_names)
+    one = PhotoSet(photos.labels.part([0]))
     cfg, note = choose_cfg(settings_of(squares, base), one)
     assert "kept, too few boxes to fit others" in note
+
+
+def test_notes_say_what_it_starts_from(squares: Path, base: Path, tmp_path: Path, capsys) -> None:
+    run_of(settings_of(squares, base, epochs=1), tmp_path)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("anchors: those of mini.cfg overlap")
+    assert printed[1] == "start: random weights, as asked for"
 
 
 @pytest.mark.parametrize(
@@ -404,19 +506,16 @@ def test_input_of_the_photos_shape(
     assert evaluate.main([*map(str, options), "--json", str(measured)]) == 0
     ours, again = (json.loads(path.read_text()) for path in (out / "metrics.json", measured))
     assert again["bbox"] == pytest.approx(ours["bbox"], abs=1e-6)
-    assert ours["settings"]["size"] == [64, 96]
 
 
-def test_a_larger_input_in_the_end_leaves_the_training_as_it_is(
-    squares: Path, base: Path, tmp_path: Path
-) -> None:
-    cfgs = []
-    for test_size in (None, (96, 128)):
-        run = run_of(settings_of(squares, base, test_size=test_size), tmp_path / "run")
-        assert next(iter(run.batches.epoch(0))).images.shape[2:] == (64, 64)
-        cfgs.append(run.cfg)
-    assert cfgs[1] == cfgs[0].replace("width=64", "width=128").replace("height=64", "height=96")
-    assert cfgs[1] != cfgs[0]
+def test_a_larger_input_in_the_end_leaves_the_training_as_it_is(squares: Path, base: Path) -> None:
+    photos = load_data(settings_of(squares, base)).train
+    small, large = (
+        choose_cfg(settings_of(squares, base, test_size=size), photos)[0]
+        for size in (None, (96, 128))
+    )
+    assert large == small.replace("width=64", "width=128").replace("height=64", "height=96")
+    assert settings_of(squares, base, test_size=(96, 128)).sizes == ((64, 64),)
 
 
 @pytest.mark.parametrize("text", ["", "wide", "1x2x3", "64x", "-64"])
@@ -441,23 +540,23 @@ def test_help_teaches(capsys) -> None:
 
 
 def one_set(tmp_path: Path) -> PhotoSet:
-    return load_detection_data(str(write_squares(tmp_path / "few", 4))).test
+    return load_data(Settings(data=str(write_squares(tmp_path / "few", 4)))).test
 
 
 def test_coco_numbers_are_kept(tmp_path: Path) -> None:
     photos = one_set(tmp_path)
-    truth = coco_truth(photos)
+    truth = coco_truth(photos.labels)
     assert [one["id"] for one in truth["categories"]] == [5, 9]
     boxes = torch.from_numpy(photos.boxes_xyxy(0))
     found = [Found(boxes, torch.tensor([0.9, 0.8]), torch.from_numpy(photos.classes(0)))]
-    entries = coco_detections(photos, found)
+    entries = to_coco(photos, found)
     assert {one["category_id"] for one in entries} == {5, 9}
-    assert {one["image_id"] for one in entries} == {photos.records[0].image_id}
+    assert {one["image_id"] for one in entries} == {photos.labels.images[0].image_id}
     metrics = coco_metrics(truth, entries)
     curves = precision_curves(run_coco(truth, entries)["bbox"])
     assert metrics["bbox"]["AP"] == pytest.approx(1.0) and curves["red"].shape == (101,)
     assert "red" in format_metrics(metrics) and "1.000" in format_metrics(metrics)
-    mapped = coco_detections(photos, found, {0: 1})
+    mapped = to_coco(photos, found, {0: 1})
     assert [one["category_id"] for one in mapped] == [9]
     nothing = coco_metrics(truth, [])
     assert nothing["bbox"]["AP"] == 0.0 and nothing["bbox"]["AP_large"] is None
@@ -483,16 +582,17 @@ def test_confusion_is_counted(tmp_path: Path) -> None:
         torch.tensor([0.9, 0.8, 0.7, 0.1]),
         torch.tensor([1, 0, 0, 1]),
     )
+    truth, score = coco_truth(photos.labels), train.CONFUSION_SCORE
     # red was taken for blue; the second finds its object taken, the third nothing; blue is missed
-    assert confusion_matrix(photos, [found]).tolist() == [[0, 1, 0], [0, 0, 1], [2, 0, 0]]
-    nothing = Found(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
-    assert confusion_matrix(photos, [nothing])[:, 2].tolist() == [1, 1, 0]
+    matrix = confusion_matrix(truth, to_coco(photos, [found]), score)
+    assert matrix.tolist() == [[0, 1, 0], [0, 0, 1], [2, 0, 0]]
+    assert confusion_matrix(truth, [], score)[:, 2].tolist() == [1, 1, 0]
 
 
 def test_batches_do_not_change_what_is_found(trained: Path, squares: Path) -> None:
     model = Darknet(trained / "model.cfg")
     model.load_weights(trained / "model.weights")
-    photos = load_detection_data(str(squares)).test
+    photos = load_data(Settings(data=str(squares))).test
     runs = [find_all(model.eval(), photos, 64, batch_size=b, progress=False) for b in (1, 3)]
     for one, other in zip(*runs, strict=True):
         assert torch.allclose(one.boxes_xyxy, other.boxes_xyxy, atol=1e-3)

