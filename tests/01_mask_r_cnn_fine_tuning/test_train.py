@@ -183,8 +183,12 @@ def test_killed_runs_end_with_the_metrics_of_the_uninterrupted(scenes, tmp_path,
     }  # fmt: skip
     kill_and_resume(tiny_command(scenes, killed, *longer), killed)
     assert metrics_of(killed) == metrics_of(whole)
-    ends = [load_checkpoint(out / "last.pt")["progress"] for out in (killed, whole)]
-    assert ends[0] == ends[1]
+    ends = [load_checkpoint(out / "last.pt") for out in (killed, whole)]
+    for end in ends:
+        assert end["progress"].pop("seconds") > 0
+    assert ends[0]["progress"] == ends[1]["progress"]
+    for name, weight in ends[0]["model"].items():
+        assert torch.equal(weight, ends[1]["model"][name])
 
 
 @pytest.mark.slow
