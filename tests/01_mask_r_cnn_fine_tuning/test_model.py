@@ -101,6 +101,11 @@ def test_every_backbone_gives_losses_and_detections(builder, batch):
             assert ("masks" in result) == (builder is models.mask_rcnn)
 
 
+def test_mask_loss_starts_at_that_of_a_coin(tiny_detector, batch):
+    losses = tiny_detector().train()(*batch)
+    assert losses["loss_mask"].item() == pytest.approx(0.693, abs=0.1)
+
+
 def test_proposals_come_from_stride_8_on_and_heads_read_stride_4(tiny_detector, batch):
     model, seen = tiny_detector().eval(), {}
     model.rpn.head.register_forward_hook(lambda _, levels, out: seen.update(rpn=levels[0]))
