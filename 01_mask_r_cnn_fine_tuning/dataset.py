@@ -30,8 +30,10 @@ from augmentation import evaluation_transforms, training_transforms
 from common.image_dataset import ImageDataset, Target, Transforms
 from common.labels.masks import decode_masks
 from common.labels.read import read_annotations
-from common.labels.records import AnnotationError, AnnotationSet, ImageRecord, ObjectRecord
+from common.labels.records import AnnotationSet, ImageRecord, ObjectRecord
 from common.labels.sources import load_labels
+from common.labels.survey import survey_labels
+from common.labels.values import AnnotationError
 from common.photos import read_photo
 from common.street.parts import STREET_FOLDER
 from settings import Settings
@@ -78,12 +80,12 @@ class DetectionDataset(ImageDataset):
         masks: bool | None = None,
         **reader_options: Any,
     ) -> DetectionDataset:
-        """Read your own folder or JSON file; `split`, `class_names`, `on_invalid` are passed on.
+        """Read your own folder or file; `split`, `class_names`, `on_invalid` are passed on.
 
         Raises:
             AnnotationError: as `read_annotations` and the class itself.
         """
-        annotations = read_annotations(path, **reader_options)
+        annotations = read_annotations(path, masks=masks is not False, **reader_options)
         return DetectionDataset(annotations, transforms, masks=masks)
 
     @property
@@ -157,6 +159,9 @@ def load_data(
         DetectionDataset(labels.test, plain, masks=masks),
         labels.report,
     )
+
+
+survey_data = survey_labels  # of `check_data.py`
 
 
 def _columns(objects: Sequence[ObjectRecord]) -> tuple[np.ndarray, ...]:

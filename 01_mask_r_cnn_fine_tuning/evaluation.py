@@ -17,7 +17,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from tqdm import tqdm
 
-from common.coco_metrics import coco_metrics
+from common.coco_metrics import MAX_DETECTIONS, coco_metrics
 from common.coco_truth import coco_detections, coco_truth
 from common.loading import evaluation_loader
 from dataset import DetectionDataset
@@ -28,19 +28,25 @@ Batch = tuple[Sequence[Tensor], Sequence[dict[str, Any]]]
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, dataset: DetectionDataset, progress: bool = True) -> dict[str, Any]:
+def evaluate(
+    model: nn.Module,
+    dataset: DetectionDataset,
+    progress: bool = True,
+    max_detections: int = MAX_DETECTIONS,
+) -> dict[str, Any]:
     """Run the model on every picture and return COCO's metrics of its boxes and masks.
 
     Args:
         model: a torchvision detector; it is left in the mode it was in.
         dataset: with `evaluation_transforms`.
         progress: show a progress bar on stderr.
+        max_detections: of a picture that count; the model has to find that many.
 
     Returns:
         See `common.coco_metrics.coco_metrics`.
     """
     truth, detections = collect(model, dataset, progress)
-    return coco_metrics(truth, detections)
+    return coco_metrics(truth, detections, max_detections)
 
 
 @torch.inference_mode()

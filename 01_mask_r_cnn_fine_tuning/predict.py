@@ -19,16 +19,24 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
 
 from common.coco_truth import encode_mask
 from common.command import Command, make_parser
 from common.drawing import draw_detections
-from common.photo_command import add_photo_options, predict_photos, to_best_device
-from common.photos import expand_source
+from common.photo_command import (
+    add_photo_options,
+    find_photos,
+    predict_photos,
+    to_best_device,
+)
 from common.predictions import detection_entry, photo_entry
 from model import MASK_THRESHOLD, load_detector
+
+LONGEST_SHAPE = 20  # of a drawing: its sides' ratio, whatever the photo's
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -59,12 +67,22 @@ def predict(model: nn.Module, image: np.ndarray, score_threshold: float = 0.5) -
     """
     device = next(model.parameters()).device
     pixels = torch.from_numpy(image).permute(2, 0, 1).to(device).float() / 255  # (3, H, W)
-    result = model([pixels])[0]
-    keep = result["scores"] >= score_threshold
-    found = {name: value[keep].cpu() for name, value in result.items()}
+    result = model([widened(pixels, model.transform.max_size)])[0]
+    height, width = image.shape[:2]
+    boxes = clip_boxes_to_image(result["boxes"], (height, width))
+    keep = (result["scores"] >= score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    found = {name: value[keep].cpu() for name, value in {**result, "boxes": boxes}.items()}
     if "masks" in found:
-        found["masks"] = found["masks"][:, 0] > MASK_THRESHOLD  # (N, H, W)
+        found["masks"] = found["masks"][:, 0, :height, :width] > MASK_THRESHOLD  # (N, H, W)
     return found
+
+
+def widened(pixels: Tensor, max_size: int) -> Tensor:
+    """Repeat the last row or column of a strip (3, H, W) so often that scaling leaves one of it."""
+    height, width = pixels.shape[-2:]
+    least = max(height, width) // max_size + 1
+    below, right = max(0, least - height), max(0, least - width)
+    return F.pad(pixels, (0, right, 0, below), mode="replicate")
 
 
 def to_json(
@@ -90,7 +108,8 @@ def draw(
     path: Path, image: np.ndarray, found: dict[str, Tensor], class_names: Sequence[str]
 ) -> None:
     """Write the photo with its boxes and masks as a PNG."""
-    figure = Figure(figsize=(10, 10 * image.shape[0] / image.shape[1]))  # needs no screen
+    shape = min(max(image.shape[0] / image.shape[1], 1 / LONGEST_SHAPE), LONGEST_SHAPE)
+    figure = Figure(figsize=(10, 10 * shape))  # needs no screen
     draw_detections(
         figure.subplots(),
         image,
@@ -110,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: no photo, or no usable checkpoint; its classes are `PhotoError` and
             `CheckpointError`.
     """
-    photos = expand_source(arguments.source)
+    photos = find_photos(arguments.source)
     model, class_names, _ = load_detector(arguments.checkpoint)
     to_best_device(model)
 

@@ -46,6 +46,9 @@ class Settings:
     flip: float = setting(0.5, "probability of a left-right flip", at_least=0, at_most=1)
     photometric: float = setting(0.0, "probability of changed colours", at_least=0, at_most=1)
     precision: str = setting("auto", "auto: fp16 on a CUDA GPU, else fp32", choices=PRECISIONS)
+    max_detections: int = setting(
+        100, "detections of a picture that are kept and measured", at_least=1
+    )
     seed: int = setting(0, "of everything random; the same one repeats a run", at_least=0)
     workers: int = setting(0, "processes that load pictures", at_least=0, fixed=False)
 

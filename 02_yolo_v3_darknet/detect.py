@@ -11,10 +11,9 @@ nothing could be done (a wrong option, no weights), or after Ctrl+C.
 import argparse
 import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -22,23 +21,23 @@ from tqdm import tqdm
 from common.command import Command, make_parser, write_json
 from common.drawing import annotate
 from common.files import replacing
-from common.photos import (
-    PHOTO_SUFFIXES,
-    PhotoError,
-    batches,
-    expand_source,
-    load_photos,
-)
+from common.photo_files import batches, expand_source, load_photos, passed_over, reason
+from common.photos import PHOTO_SUFFIXES, PhotoError, photo_note
 from common.precision import PRECISIONS
 from common.predictions import detection_entry, photo_entry
-from common.video import VIDEO_SUFFIXES, VideoSink, VideoSource, is_video
+from common.video import (
+    VIDEO_SUFFIXES,
+    StoppedError,
+    VideoSink,
+    VideoSource,
+    is_video,
+    show,
+)
 from darknet.size import parse_size
 from detector import COCO_SIZE, MODELS, Detection, Detector
 from speed.fast import has_bfloat16_instructions
 
-
-class StoppedError(Exception):
-    """The reader pressed q in the window."""
+SUFFIXES = PHOTO_SUFFIXES + VIDEO_SUFFIXES
 
 
 class Job:
@@ -52,10 +51,15 @@ class Job:
         self._taken: set[Path] = set()
         self._sources: set[Path] = set()
 
-    def report_failure(self, error: Exception) -> None:
+    def report_failure(self, error: Exception | str) -> None:
         """Say what went wrong, once, and go on."""
         self.failed += 1
         tqdm.write(f"error: {error}", file=sys.stderr)
+
+    def tell(self, note: str | None) -> None:
+        """Say what is worth knowing, if there is something."""
+        if note:
+            tqdm.write(f"note: {note}", file=sys.stderr)
 
     def protect(self, sources: Iterable[str | Path]) -> None:
         """Never write over these files, whatever --out is."""
@@ -69,13 +73,28 @@ class Job:
                 for _, error in batch:
                     if isinstance(error, PhotoError):
                         self.report_failure(error)
-                found = self.detector.detect_batch([image for _, image in good])
-                for (path, image), detections in zip(good, found, strict=True):
+                for path, image, detections in self.detect_photos(good):
+                    self.tell(photo_note(path))
                     self.keep(str(path), image, detections)
                     tqdm.write(describe(str(path), detections))
                     if self.options.out or self.options.show:
                         self.save_photo(path, self.draw(image, detections))
                 bar.update(len(batch))
+
+    def detect_photos(self, photos: list[tuple[Path, np.ndarray]]) -> Iterator[tuple]:
+        """Yield (path, image, detections); of a batch that fails, the photos one by one."""
+        try:
+            found = self.detector.detect_batch([image for _, image in photos])
+        except (ValueError, RuntimeError, MemoryError) as error:
+            if len(photos) == 1:
+                self.report_failure(f"{photos[0][0]}: {reason(error)}")
+                return
+            found = None
+        for k, (path, image) in enumerate(photos):
+            if found is None:
+                yield from self.detect_photos([(path, image)])
+            else:
+                yield path, image, found[k]
 
     def run_video(self, source: str | int) -> None:
         """Detect in a video file or a camera's pictures, frame by frame."""
@@ -90,12 +109,11 @@ class Job:
             total = min(total or self.options.max_frames, self.options.max_frames)
         try:
             with tqdm(total=total, unit="frame", desc=video.name) as bar:
-                frames = itertools.islice(video, self.options.max_frames)
-                number = 0
+                frames = itertools.islice(video.numbered(), self.options.max_frames)
                 for batch in batches(frames, self.options.batch_size):
-                    for image, found in zip(batch, self.detector.detect_batch(batch), strict=True):
+                    detected = self.detector.detect_batch([image for _, image in batch])
+                    for (number, image), found in zip(batch, detected, strict=True):
                         self.keep(video.name, image, found, number)
-                        number += 1
                         if sink or self.options.show:
                             self.put(self.draw(image, found), sink)
                     bar.update(len(batch))
@@ -103,7 +121,9 @@ class Job:
             video.close()
             if sink:
                 sink.close()
-        tqdm.write(f"{video.name}: {number} frames")
+        tqdm.write(f"{video.name}: {bar.n} frames")
+        for problem in video.problems():
+            self.report_failure(problem)
 
     def put(self, image: np.ndarray, sink: VideoSink | None) -> None:
         """Send a drawn frame into the film and onto the screen."""
@@ -168,22 +188,6 @@ def describe(name: str, detections: list[Detection]) -> str:
     """One line for the terminal."""
     objects = ", ".join(f"{found.class_name} {found.score:.2f}" for found in detections)
     return f"{name}: {objects or 'nothing found'}"
-
-
-def show(image: np.ndarray, wait_ms: int) -> None:
-    """Show an image in a window; wait_ms 0 waits for a key.
-
-    Raises:
-        StoppedError: the key was q.
-        RuntimeError: this machine has no screen, or OpenCV was built without windows.
-    """
-    try:
-        cv2.imshow("detections (q stops)", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        key = cv2.waitKey(wait_ms)
-    except cv2.error as error:
-        raise RuntimeError("--show needs a screen; use --out to save instead") from error
-    if key & 0xFF == ord("q"):
-        raise StoppedError
 
 
 __all__ = ["Detection", "Detector", "main"]
@@ -271,10 +275,12 @@ def run_sources(job: Job, sources: list[str]) -> None:
             videos.append(int(source))
             continue
         try:
-            for path in expand_source(source, PHOTO_SUFFIXES + VIDEO_SUFFIXES):
+            for path in expand_source(source, SUFFIXES):
                 videos.append(str(path)) if is_video(path) else photos.append(path)
         except PhotoError as error:
             job.report_failure(error)
+            continue
+        job.tell(passed_over(source, SUFFIXES))
     job.protect([*photos, *(video for video in videos if isinstance(video, str))])
     job.run_photos(photos)
     for video in videos:

@@ -37,13 +37,13 @@ class Detection:
 
 
 def read_names(path: str | Path, count: int) -> list[str]:
-    """Read a .names file: one class name a line.
+    """Read a .names file: one class name a line; empty lines, and a byte order mark, are no names.
 
     Raises:
         DarknetFileError: it cannot be read, or does not hold `count` names.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DarknetFileError(f"{path}: cannot be read as a list of names ({error})") from error
     names = [line.strip() for line in lines if line.strip()]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from common.choices import ON_INVALID
-from common.coco_metrics import coco_metrics, format_metrics
-from common.coco_truth import coco_truth
+from common.coco_metrics import MAX_DETECTIONS, coco_metrics, format_metrics
+from common.coco_truth import coco_truth, crowded_note
 from common.command import Command, make_parser, write_json
 from darknet.network import Darknet
 from darknet.size import check_size, parse_size
@@ -59,6 +59,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--size", type=parse_size, metavar="N|HxW", help=f"pixels (your cfg's, or {COCO_SIZE})")
     add("--iou-threshold", type=float, default=IOU_THRESHOLD, help="suppression (%(default)s)")
     add("--score-threshold", type=float, default=LOWEST_SCORE, help="keep above (%(default)s)")
+    about = "of a photo, kept and measured (%(default)s)"
+    add("--max-detections", type=int, default=MAX_DETECTIONS, metavar="N", help=about)
     add("--batch-size", type=int, default=8, metavar="N", help="photos together (%(default)s)")
     add("--device", help="cpu, cuda:0 ... (default: the GPU if there is one)")
     add("--json", type=Path, metavar="FILE", help="write the metrics to this file")
@@ -94,8 +96,10 @@ def check_options(options: argparse.Namespace) -> None:
     for name in ("iou_threshold", "score_threshold"):
         if not 0 <= getattr(options, name) <= 1:
             raise ValueError(f"--{name.replace('_', '-')} must be from 0 to 1")
-    if options.batch_size < 1:
-        raise ValueError(f"--batch-size must be 1 or more, got {options.batch_size}")
+    for name in ("batch_size", "max_detections"):
+        if getattr(options, name) < 1:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} must be 1 or more, got {getattr(options, name)}")
 
 
 def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], PhotoSet, list[dict]]:
@@ -123,10 +127,15 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], PhotoSet, lis
         batch_size=options.batch_size,
         score_threshold=options.score_threshold,
         iou_threshold=options.iou_threshold,
+        max_detections=options.max_detections,
     )
     seconds = time.perf_counter() - began
     detections = to_coco(photos, found, class_map)
-    metrics = coco_metrics(coco_truth(photos.labels), detections)
+    truth = coco_truth(photos.labels)
+    note = crowded_note(truth, options.max_detections)
+    if note:
+        print(note, file=sys.stderr)
+    metrics = coco_metrics(truth, detections, options.max_detections)
     return metrics | {"photos": len(photos), "seconds": seconds}, photos, detections
 
 

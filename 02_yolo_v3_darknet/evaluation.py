@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from boxes import Letterbox, postprocess
+from common.coco_metrics import MAX_DETECTIONS
 from common.coco_truth import coco_detections, coco_truth
 from darknet.network import Darknet
 from darknet.size import InputSize, height_width
@@ -23,7 +24,6 @@ from speed.fast import FastDarknet
 
 LOWEST_SCORE = 0.001
 IOU_THRESHOLD = 0.5  # suppression; a little above detect.py's 0.45, for objects side by side
-MOST_DETECTIONS = 100  # of a photo, all classes together: what detectors hand in to COCO
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ def find_all(
     batch_size: int = 8,
     score_threshold: float = LOWEST_SCORE,
     iou_threshold: float = IOU_THRESHOLD,
+    max_detections: int = MAX_DETECTIONS,
     progress: bool = True,
 ) -> list[Found]:
     """Detect in every photo of a set.
@@ -61,6 +62,7 @@ def find_all(
         batch_size: photos that go through the network together.
         score_threshold: only objects with a score above it are returned.
         iou_threshold: of two boxes of one class that overlap more, the better one stays.
+        max_detections: the best so many of a photo are returned, all classes together.
         progress: show a progress bar on stderr.
     """
     device = next(model.parameters()).device
@@ -74,17 +76,24 @@ def find_all(
         raw = [one.float() for one in network(images.to(device))]
         parts = postprocess(raw, model.outputs, size, score_threshold, iou_threshold)
         found += [
-            _in_photo(box, *(tensor[:MOST_DETECTIONS].cpu() for tensor in part))
+            _in_photo(box, *(tensor[:max_detections].cpu() for tensor in part))
             for box, part in zip(letterboxes, parts, strict=True)
         ]
     return found
 
 
 def collect(
-    model: Darknet, photos: PhotoSet, input_size: InputSize, progress: bool = True
+    model: Darknet,
+    photos: PhotoSet,
+    input_size: InputSize,
+    progress: bool = True,
+    max_detections: int = MAX_DETECTIONS,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return what is true, as COCO's annotation dict, and what was found, as COCO's result list."""
-    found = find_all(model, photos, input_size, progress=progress)
+    """Return what is true, as COCO's annotation dict, and what was found, as COCO's result list.
+
+    Arguments as for `find_all`.
+    """
+    found = find_all(model, photos, input_size, max_detections=max_detections, progress=progress)
     return coco_truth(photos.labels), to_coco(photos, found)
 
 

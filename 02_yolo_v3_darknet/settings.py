@@ -69,6 +69,9 @@ class Settings:
     evaluate_every: int = setting(
         0, "epochs between two measurements, 0: four in all", at_least=0, fixed=False
     )
+    max_detections: int = setting(
+        100, "detections of a photo that are kept and measured", at_least=1
+    )
     seed: int = setting(0, "of everything random; the same one repeats a run", at_least=0)
     workers: int = setting(0, "processes that load photos", at_least=0, fixed=False)
 

@@ -12,6 +12,7 @@ The background is a class like any other: num_classes counts it because the data
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,37 +22,42 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
-from tqdm import tqdm
 
 from augmentation import evaluation_transforms, training_transforms
-from common.choices import ON_INVALID
+from common.findings import DataError, Findings, report_lines
 from common.image_dataset import ImageDataset, Target, Transforms
-from common.parts import PartsError, divide, plan_parts
+from common.parts import PartsError, read_parts
 from common.penn_fudan import fetch_penn_fudan
-from common.photos import PhotoError, read_photo
+from common.photos import read_photo
 from common.street.parts import NUM_TEST_SCENES, NUM_VALIDATION_SCENES, STREET_FOLDER, draw_part
 from common.street.scenes import SEMANTIC_CLASSES
-from masks.class_table import ClassTable, DataError, numbered_classes
-from masks.folders import MASK_FOLDERS, find_pairs, find_splits, find_table
-from masks.label_maps import number_classes, read_label_map
+from common.survey import Survey
+from masks.checks import Seen, check_sizes
+from masks.class_table import ClassTable, numbered_classes
+from masks.folders import MASK_FOLDERS, PEDESTRIAN_FOLDERS, find_layout
+from masks.label_maps import Masks, read_label_map, read_object_masks
+from masks.layout import PENN_FUDAN, Layout, find_pairs, find_tables
+from masks.reading import check_names, check_training, open_folder, read_list
+from masks.survey import survey_folder
 from settings import Settings
 
 PEDESTRIAN_CLASSES = ("background", "person")
-PROBLEMS_SHOWN = 10
-Pairs = Sequence[tuple[Path, Path]]
+Pairs = Sequence[tuple[Path, Masks]]
 
 
 class SegmentationDataset(ImageDataset):
     """Pairs of a picture and a mask file.
 
     Args:
-        pairs: (picture, mask) files; they are read when they are asked for.
+        pairs: (picture, mask) files; they are read when they are asked for. A tuple of files in
+            place of a mask has one for each object.
         table: the classes, and what the masks' numbers or colours mean.
         transforms: called with (image, target), returns both.
         unknown: "error", or "ignore" for pixels whose value the table does not list.
 
     Attributes:
-        report: what was read, and what was left out of it.
+        report: what was read, what was mended, and what was left out.
+        seen: what was seen of each picture when it was checked, by its file.
 
     Raises:
         DataError: there is no pair.
@@ -70,6 +76,7 @@ class SegmentationDataset(ImageDataset):
             raise DataError("there is no picture")
         super().__init__([(index, *pair) for index, pair in enumerate(pairs)], transforms)
         self.table, self.unknown, self.report = table, unknown, ""
+        self.seen: dict[Path, Seen] = {}
 
     @classmethod
     def from_path(
@@ -85,10 +92,11 @@ class SegmentationDataset(ImageDataset):
         """Read your own folder, and every pair in it once, before training finds a bad one.
 
         Args:
-            folder: with a folder of pictures and one of masks; see `masks/folders.py`.
+            folder: with a folder of pictures and one of masks, or another layout of one list; see
+                `masks/folders.py`.
             transforms, unknown: as for the class.
-            table: the classes; None takes the folder's own table. Index masks that hold the
-                numbers 0, 1, ... (and 255 for ignored pixels) do without one.
+            table: the classes; None takes the folder's own table. Masks whose values leave no
+                doubt do without one; see `masks/own_values.py`.
             on_invalid: "refuse" pairs that cannot be used, or "drop" them and report it.
             progress: show a progress bar on stderr.
 
@@ -97,20 +105,17 @@ class SegmentationDataset(ImageDataset):
                 "refuse") a picture or a mask is missing, damaged, of another size or has a value
                 that is not listed.
         """
-        if on_invalid not in ON_INVALID:
-            raise ValueError(f"on_invalid is {on_invalid!r}; allowed are {', '.join(ON_INVALID)}")
-        folder = Path(folder)
-        pairs, problems = find_pairs(folder, cls.MASK_FOLDERS)
-        usable: list[int] = []
-        if pairs:
-            table = table or cls._find_table(folder, [mask for _, mask in pairs])
-            whole = cls(pairs, table, transforms, unknown)
-            usable = whole._check(problems, progress)
-        if problems and (on_invalid == "refuse" or not usable):
-            raise DataError(_refusal(folder, problems))
-        whole = whole.subset(usable, transforms)
-        head = f"{folder}: {len(usable)} pairs are used, {len(problems)} left out"
-        whole.report = "\n  ".join([head, *problems])
+        findings = Findings(Path(folder), on_invalid)
+        layout = find_layout(Path(folder), cls.MASK_FOLDERS)
+        if len(layout.lists) > 1:
+            raise DataError(
+                f"{folder} is divided into the lists {', '.join(layout.names)}: read one of them"
+            )
+        tables, notes = ({layout.leading: table}, []) if table else cls.find_tables(layout)
+        findings.notes += [*layout.notes, *notes]
+        options: dict[str, Any] = {"unknown": unknown, "progress": progress}
+        whole = read_list(cls, layout, layout.leading, tables[layout.leading], findings, **options)
+        whole.transforms = transforms
         return whole
 
     @property
@@ -122,36 +127,40 @@ class SegmentationDataset(ImageDataset):
         """Return the file of an item's picture."""
         return self._items[index][1]
 
+    def files(self) -> list[Path]:
+        """Return the files of all pictures."""
+        return [image for _, image, _ in self._items]
+
+    def all_seen(self) -> list[Seen]:
+        """Return what was seen of each picture when it was checked."""
+        return [self.seen[image] for image in self.files()]
+
     @classmethod
-    def _find_table(cls, folder: Path, masks: Sequence[Path]) -> ClassTable:
-        return find_table(folder) or number_classes(masks)
+    def find_tables(cls, layout: Layout) -> tuple[dict[str, ClassTable], list[str]]:
+        """Return the classes of each list, and notes about them; see `masks.layout`."""
+        return find_tables(layout)
 
-    def _check(self, problems: list[str], progress: bool) -> list[int]:
-        """Read every pair; return the numbers of the good ones, and add a line for each other."""
-        usable = []
-        for index, item in enumerate(tqdm(self._items, "checking", disable=not progress)):
-            try:
-                self._load(item)
-                usable.append(index)
-            except (DataError, PhotoError) as error:
-                problems.append(str(error))
-        return usable
+    def labels_of(self, mask: Masks, mended: Counter[str] | None = None) -> np.ndarray:
+        """Read a mask as labels, uint8 (H, W).
 
-    def _load(self, item: tuple[int, Path, Path]) -> tuple[tv_tensors.Image, Target]:
-        image_id, image_path, mask_path = item
-        pixels, labels = read_photo(image_path), self._labels(mask_path)
-        if labels.shape != pixels.shape[:2]:
-            (mask_height, mask_width), (height, width) = labels.shape, pixels.shape[:2]
-            raise DataError(
-                f"{mask_path} is {mask_width} x {mask_height} pixels, but {image_path} is "
-                f"{width} x {height}"
-            )
+        Args:
+            mask: the file, or those of single objects.
+            mended: counts what was not read as it stands there.
+
+        Raises:
+            DataError: see `masks.label_maps`.
+        """
+        if isinstance(mask, tuple):
+            return read_object_masks(mask, mended)
+        return read_label_map(mask, self.table, self.unknown, mended)
+
+    def _load(self, item: tuple[int, Path, Masks]) -> tuple[tv_tensors.Image, Target]:
+        image_id, image_path, mask = item
+        labels = self.labels_of(mask)
+        pixels = read_photo(image_path, labels.shape[::-1])  # unturned, where the mask is
         image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # (3, H, W)
         target = {"labels": tv_tensors.Mask(torch.from_numpy(labels)), "image_id": image_id}
         return tv_tensors.Image(image), target
-
-    def _labels(self, mask_path: Path) -> np.ndarray:
-        return read_label_map(mask_path, self.table, self.unknown)
 
     @staticmethod
     def collate(batch: Sequence[tuple[Any, Target]]) -> tuple[Tensor, Target]:
@@ -176,15 +185,20 @@ class SegmentationDataset(ImageDataset):
 class PedestrianDataset(SegmentationDataset):
     """Penn-Fudan's layout: every pedestrian of PedMasks, whatever its number, is a person."""
 
-    MASK_FOLDERS = ("PedMasks",)
+    MASK_FOLDERS = PEDESTRIAN_FOLDERS
 
     @classmethod
-    def _find_table(cls, folder: Path, masks: Sequence[Path]) -> ClassTable:
-        return numbered_classes(PEDESTRIAN_CLASSES)
+    def find_tables(cls, layout: Layout) -> tuple[dict[str, ClassTable], list[str]]:
+        """Return person and background for each list, and no notes."""
+        return dict.fromkeys(layout.lists, numbered_classes(PEDESTRIAN_CLASSES)), []
 
-    def _labels(self, mask_path: Path) -> np.ndarray:
+    def labels_of(self, mask: Masks, mended: Counter[str] | None = None) -> np.ndarray:
+        """Read a mask as labels, uint8 (H, W): 1 for every pedestrian."""
         everyone = ClassTable(tuple(map(str, range(255))), tuple(range(255)))
-        return np.minimum(read_label_map(mask_path, everyone), 1)
+        return np.minimum(read_label_map(mask, everyone), 1)
+
+
+READERS = {PENN_FUDAN: PedestrianDataset}  # by the form of a layout
 
 
 @dataclass(frozen=True)
@@ -215,17 +229,11 @@ def load_data(
         PennFudanError: the download fails.
     """
     if settings.data == "street":
-        parts = _street(settings.num_scenes, street_folder, progress)
+        parts, notes = _street(settings.num_scenes, street_folder, progress), []
     else:
-        parts = _own(settings, progress)
+        parts, notes = _own(settings, progress)
     train = parts["train"]
-    for name, part in parts.items():
-        if part.class_names != train.class_names:
-            raise DataError(
-                f"{settings.data}: the pictures to train on have the classes "
-                f"{', '.join(train.class_names)}, but the {name} part {', '.join(part.class_names)}"
-                ": write one class table for all, classes.json beside their folders"
-            )
+    check_names(settings.data, parts)
     train.transforms = training_transforms(
         flip=settings.flip,
         photometric=settings.photometric,
@@ -233,7 +241,7 @@ def load_data(
         crop_size=settings.crop_size,
     )
     parts["validation"].transforms = parts["test"].transforms = evaluation_transforms()
-    reports = dict.fromkeys(part.report for part in parts.values())
+    reports = [*dict.fromkeys(part.report for part in parts.values()), *report_lines({}, notes)]
     sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
     return SegmentationData(**parts, report="\n".join([*reports, f"pictures: {sizes}"]))
 
@@ -252,51 +260,68 @@ def _street(num_scenes: int, folder: Path, progress: bool) -> dict[str, Segmenta
     parts = {}
     for name, count in counts.items():
         scenes = draw_part(folder, name, count, progress)
-        pairs, _ = find_pairs(scenes)
+        pairs = find_pairs(find_layout(scenes).first, Findings(scenes, "refuse"))
         parts[name] = SegmentationDataset(pairs, numbered_classes(SEMANTIC_CLASSES))
         parts[name].report = f"{scenes}: {count} drawn scenes"
     return parts
 
 
-def _own(settings: Settings, progress: bool) -> dict[str, SegmentationDataset]:
-    """Read a folder: its own lists, or all of it divided by the seed."""
+def _own(settings: Settings, progress: bool) -> tuple[dict[str, SegmentationDataset], list[str]]:
+    """Read a folder: its own lists, or all of it divided by the seed; with notes."""
     path = fetch_penn_fudan() if settings.data == "penn_fudan" else Path(settings.data)
     if not path.is_dir():
         raise DataError(
             f"data {settings.data!r}: allowed are street, penn_fudan or a folder that exists"
         )
-    read: dict[str | None, SegmentationDataset] = {}
-    parts = {}
+    folder = open_folder(path, READERS, SegmentationDataset)
+    options = {"unknown": settings.unknown_labels, "progress": progress}
     try:
-        plan = plan_parts(
-            find_splits(path), settings.train_split, settings.validation_split, settings.test_split
+        parts, _ = read_parts(
+            folder.layout.names,
+            lambda name: folder.read(name, settings.on_invalid, **options),
+            lambda whole, indices: whole.subset(indices),
+            settings.seed,
+            _asked(settings.train_split, settings.validation_split, settings.test_split),
         )
-        for name, part in plan.items():
-            if part.source not in read:
-                read[part.source] = _read_folder(path / (part.source or ""), settings, progress)
-            whole = read[part.source]
-            parts[name] = whole.subset(divide(len(whole), part.shares, settings.seed)[name])
     except PartsError as error:
         raise DataError(f"{path}: {error}") from error
-    return parts
+    train = parts["train"]
+    refusal = check_sizes(path, train.all_seen())
+    if refusal is not None and settings.crop_size is None and settings.batch_size > 1:
+        raise DataError(refusal)
+    return parts, [*folder.notes, *check_training(path, train)]
 
 
-def _read_folder(folder: Path, settings: Settings, progress: bool) -> SegmentationDataset:
-    semantic = any((folder / name).is_dir() for name in MASK_FOLDERS)
-    pedestrians = (folder / "PedMasks").is_dir() and not semantic
-    reader = PedestrianDataset if pedestrians else SegmentationDataset
-    return reader.from_path(
-        folder,
-        unknown=settings.unknown_labels,
-        on_invalid=settings.on_invalid,
-        progress=progress,
-    )
+def _asked(train: str | None, validation: str | None, test: str | None) -> dict[str, str | None]:
+    return {"train": train, "validation": validation, "test": test}
 
 
-def _refusal(folder: Path, problems: Sequence[str]) -> str:
-    """Say what is wrong with the pairs of a folder, and what can be done."""
-    count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
-    shown = list(problems[:PROBLEMS_SHOWN])
-    more = len(problems) - len(shown)
-    shown += [f"... and {more} more"] * (more > 0)
-    return "\n  ".join([f"{folder}: {count} (--on-invalid drop leaves such pairs out):", *shown])
+def survey_data(
+    path: str | Path,
+    *,
+    decode: bool = False,
+    progress: bool = True,
+    train_split: str | None = None,
+    validation_split: str | None = None,
+    test_split: str | None = None,
+) -> Survey:
+    """Look at a folder of pictures and masks without training, and say all that is found.
+
+    Args:
+        path: the folder.
+        decode: decode every picture; else their headers and ends are looked at. Masks are decoded.
+        progress: show a progress bar on stderr.
+        train_split, validation_split, test_split: the data's own lists, as for a training.
+
+    Returns:
+        What was found; `error` says why nothing can be trained on, where that is so.
+    """
+    survey = Survey(str(path), unit="pixels")
+    try:
+        folder = open_folder(Path(path), READERS, SegmentationDataset)
+    except DataError as error:
+        survey.error = str(error)
+        return survey
+    asked = _asked(train_split, validation_split, test_split)
+    survey_folder(survey, folder, asked, decode=decode, progress=progress)
+    return survey

@@ -26,8 +26,12 @@ from torch import nn
 
 from common.command import Command, make_parser
 from common.files import replacing
-from common.photo_command import add_photo_options, predict_photos, to_best_device
-from common.photos import PHOTO_SUFFIXES, expand_source
+from common.photo_command import (
+    add_photo_options,
+    find_photos,
+    predict_photos,
+    to_best_device,
+)
 from common.predictions import class_entries, photo_entry
 from evaluation import DEFAULT_OVERLAP, predict_labels
 from masks.overlays import overlay
@@ -84,21 +88,12 @@ def write_pictures(folder: Path, name: str, image: np.ndarray, labels: np.ndarra
             Image.fromarray(picture).save(file, "PNG")
 
 
-def find_photos(source: str) -> list[Path]:
-    """List the photos of a file, folder or pattern, sorted.
-
-    Raises:
-        PhotoError: there is none.
-        ValueError: two of them have one name, and would be written to one file.
-    """
-    photos = [path for path in expand_source(source) if path.suffix.lower() in PHOTO_SUFFIXES]
-    if not photos:
-        raise ValueError(f"{source} has no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
+def check_names(photos: Sequence[Path], source: str) -> None:
+    """Raise a ValueError if two photos have one name, and would be written to one file."""
     names = [path.name for path in photos]
     twice = next((path for k, path in enumerate(photos) if path.name in names[:k]), None)
     if twice is not None:
         raise ValueError(f"{twice}: another photo of {source} has that name too; rename one")
-    return photos
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -109,6 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
             `CheckpointError`.
     """
     photos = find_photos(arguments.source)
+    check_names(photos, arguments.source)
     model, class_names, settings = load_model(arguments.checkpoint)
     to_best_device(model)
     window = tuple(arguments.window or settings.window)

@@ -15,33 +15,44 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+MAX_DETECTIONS = 100  # of a picture and class: COCO's own
 STATISTICS = (
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
     "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large",
 )  # fmt: skip
 
 
-def coco_metrics(truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
+def coco_metrics(
+    truth: dict[str, Any],
+    detections: list[dict[str, Any]],
+    max_detections: int = MAX_DETECTIONS,
+) -> dict[str, Any]:
     """Measure detections against the truth, both in COCO's own form.
 
     Args:
         truth: a dict with "images", "annotations" and "categories", as in COCO's files.
         detections: dicts with "image_id", "category_id", "score", and "bbox" (x, y, width, height
             in pixels) or "segmentation" (a mask as RLE) or both.
+        max_detections: the best so many of a picture and class count. Numbers are COCO's with 100.
 
     Returns:
         {"bbox": {"AP": ..., "AP50": ..., ...}, "segm": the same if there are masks, "per_class":
         {name: {"bbox": {"AP", "AP50", "AP75"}, "segm": ...}}}. Values are 0..1, or None where
-        there is no object to measure with (COCO's -1).
+        there is no object to measure with (COCO's -1). Recall has the number of detections in its
+        name: "AR1", "AR10", "AR100".
     """
-    return summarize(run_coco(truth, detections))
+    return summarize(run_coco(truth, detections, max_detections))
 
 
-def run_coco(truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, COCOeval]:
+def run_coco(
+    truth: dict[str, Any],
+    detections: list[dict[str, Any]],
+    max_detections: int = MAX_DETECTIONS,
+) -> dict[str, COCOeval]:
     """Return COCO's finished evaluation of the boxes, "bbox", and of the masks, if any, "segm".
 
     Args:
-        truth, detections: as for `coco_metrics`.
+        truth, detections, max_detections: as for `coco_metrics`.
     """
     masks = any("segmentation" in one for one in truth["annotations"] + detections)
     measured = {}
@@ -51,10 +62,14 @@ def run_coco(truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[st
         ground_truth.createIndex()
         for kind in ("bbox", "segm") if masks else ("bbox",):
             found = _load_results(ground_truth, detections, kind)
-            measured[kind] = COCOeval(ground_truth, found, kind)
-            measured[kind].evaluate()
-            measured[kind].accumulate()
-            measured[kind].summarize()
+            one = measured[kind] = COCOeval(ground_truth, found, kind)
+            one.params.maxDets = [min(limit, max_detections) for limit in (1, 10, max_detections)]
+            one.evaluate()
+            one.accumulate()
+            one.summarize()
+            if max_detections != MAX_DETECTIONS:  # of AP alone, summarize() looks at 100 always
+                overall = _mean(one.eval["precision"][..., 0, -1])
+                one.stats[0] = -1 if overall is None else overall
     return measured
 
 
@@ -64,7 +79,7 @@ def summarize(measured: dict[str, COCOeval]) -> dict[str, Any]:
     metrics: dict[str, Any] = {"per_class": per_class}
     for kind, one in measured.items():
         values = [None if value < 0 else float(value) for value in one.stats]
-        metrics[kind] = dict(zip(STATISTICS, values, strict=True))
+        metrics[kind] = dict(zip(_statistics(one), values, strict=True))
         for name, precision in _precision(one).items():
             per_class[name][kind] = {
                 "AP": _mean(precision),
@@ -110,8 +125,14 @@ def _load_results(ground_truth: COCO, detections: list[dict[str, Any]], kind: st
     return ground_truth.loadRes(entries)
 
 
+def _statistics(measured: COCOeval) -> list[str]:
+    """Name the twelve numbers of an evaluation, in its order."""
+    recalls = (f"AR{limit}" for limit in measured.params.maxDets)
+    return [*STATISTICS[:6], *recalls, *STATISTICS[9:]]
+
+
 def _precision(measured: COCOeval) -> dict[str, np.ndarray]:
-    """Return each class's precision (T, R) at all areas and 100 detections, by its name."""
+    """Return each class's precision (T, R) at all areas and the most detections, by its name."""
     names = {one["id"]: one["name"] for one in measured.cocoGt.dataset["categories"]}
     precision = measured.eval["precision"]  # (T, R, K, A, M), K follows the sorted ids
     return {names[key]: precision[:, :, k, 0, -1] for k, key in enumerate(measured.params.catIds)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,26 @@ def coco_truth(labels: AnnotationSet, masks: bool = False) -> dict[str, Any]:
     names = zip(ids, labels.class_names, strict=True)
     categories = [{"id": key, "name": name} for key, name in names]
     return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+
+def crowded_note(truth: dict[str, Any], max_detections: int) -> str | None:
+    """Say how many pictures hold more objects than detections are measured, or None.
+
+    Args:
+        truth: what `coco_truth` returned; crowd regions are no objects.
+        max_detections: of a picture.
+    """
+    objects = [one for one in truth["annotations"] if not one["iscrowd"]]
+    counts = Counter(one["image_id"] for one in objects).values()
+    crowded = [count for count in counts if count > max_detections]
+    if not crowded:
+        return None
+    pictures = "1 picture holds" if len(crowded) == 1 else f"{len(crowded)} pictures hold"
+    most = max(crowded)
+    return (
+        f"note: {pictures} more than {max_detections} objects (up to {most}): "
+        f"--max-detections {most} measures them all"
+    )
 
 
 def coco_detections(

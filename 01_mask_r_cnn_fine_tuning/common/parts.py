@@ -14,10 +14,13 @@ something was chosen to make it so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T", bound=Sized)
 
 NAMES = {
     "train": ("train", "training", "train2017", "train2014", "trainval"),
@@ -81,6 +84,37 @@ def plan_parts(
         part: Part(chosen["train"], divided) if part in divided else Part(name, {part: 1})
         for part, name in chosen.items()
     }
+
+
+def read_parts(
+    known: Sequence[str],
+    read: Callable[[str | None], T],
+    take: Callable[[T, list[int]], T],
+    seed: int,
+    asked: Mapping[str, str | None],
+) -> tuple[dict[str, T], list[T]]:
+    """Read each of the data's own lists once, and take the three parts from them.
+
+    Args:
+        known: the names of the lists.
+        read: reads one of them; None stands for all pictures. What it returns has a length.
+        take: returns the pictures of these numbers.
+        seed: of the division.
+        asked: the lists that were asked for, by part: "train", "validation", "test".
+
+    Returns:
+        The parts by name, and what was read.
+
+    Raises:
+        PartsError: see `plan_parts` and `divide`.
+    """
+    plan = plan_parts(known, **asked)
+    whole = {source: read(source) for source in {part.source: None for part in plan.values()}}
+    parts = {
+        name: take(whole[part.source], divide(len(whole[part.source]), part.shares, seed)[name])
+        for name, part in plan.items()
+    }
+    return parts, list(whole.values())
 
 
 def divide(count: int, shares: Mapping[str, int], seed: int) -> dict[str, list[int]]:

@@ -14,7 +14,9 @@ from torch import Tensor
 from common.checking.check import exercise, is_blank
 from common.checking.compare import SEQUENCES, kind
 from common.checking.sandbox import Attempt, BlankAnswerError, WrongAnswerError
-from common.labels.read import AnnotationError, AnnotationSet, read_annotations
+from common.labels.read import read_annotations
+from common.labels.records import AnnotationSet
+from common.labels.values import AnnotationError
 from common.photos import PhotoError, read_photo
 from dataset import DetectionDataset
 

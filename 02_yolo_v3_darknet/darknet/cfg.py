@@ -3,27 +3,28 @@
 A .cfg file is the text form of a network: one `[block]` a layer, in the order in which they run,
 with `key=value` lines below it. Lines that start with `#` or `;` are comments. The format and its
 defaults are those of Darknet (Redmon, 2013-2018, https://pjreddie.com/darknet); a test compares
-what is read here with what OpenCV's importer and Darknet itself make of the same file.
+what is read here with what OpenCV's importer and Darknet itself make of the same file. Of a key
+that stands twice in a block, the first counts, as there; it is said on stderr.
 
-Deviation: Darknet prints "unused field" for a key it does not know and goes on. Here an unknown
+Deviations: Darknet prints "unused field" for a key it does not know and goes on. Here an unknown
 block, key or activation is an error that names the file and the line, since a typing error would
-otherwise give another network than the one that was meant.
+otherwise give another network than the one that was meant; keys that only steer training are
+passed over, and those that not all of Darknet's kin know are named on stderr. A comment may stand
+behind a value: Darknet takes numbers in front of it as they are, but misreads words.
 """
 
 import dataclasses
+import difflib
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-MAX_CFG_BYTES = 1_000_000  # yolov3.cfg has 10 KB
+from darknet.sections import DarknetFileError, Notes, read_sections
+
 MAX_LAYERS = 2_000
 ACTIVATIONS = ("linear", "leaky", "relu", "mish", "logistic")
-
-
-class DarknetFileError(ValueError):
-    """A cfg or weights file that cannot be used; the message says which, where in it, and why."""
 
 
 def integer(default: int | None, low: int = 0, high: int = 2**31 - 1) -> Any:
@@ -83,9 +84,16 @@ def _parse_index(text: str) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Block:
-    """What all blocks share. `extra` holds the keys that only Darknet's own training reads."""
+    """What all blocks share. `extra` holds the keys that only Darknet's own training reads.
+
+    RARE_KEYS are those that not all of Darknet's kin know.
+    """
 
     TRAINING_KEYS: ClassVar[frozenset[str]] = frozenset()
+    RARE_KEYS: ClassVar[frozenset[str]] = frozenset(
+        """clip onlyforward dont_update burnin_update stopbackward train_only_bn learning_rate
+        grad_centr""".split()
+    )
     line: int
     extra: tuple[tuple[str, str], ...] = ()
 
@@ -178,6 +186,10 @@ class Yolo(Block):
         cls_normalizer obj_normalizer delta_normalizer max_delta nms_kind beta_nms
         counters_per_class label_smooth_eps focal_loss objectness_smooth""".split()
     )
+    RARE_KEYS: ClassVar[frozenset[str]] = Block.RARE_KEYS | frozenset(
+        """iou_thresh_kind show_details track_history_size sim_thresh dets_for_track dets_for_show
+        track_ciou_norm""".split()
+    )
     mask: tuple[int, ...] = sequence(_parse_index, most=100)
     anchors: tuple[float, ...] = sequence(_parse_number, most=200)
     classes: int = integer(20, 1, 10_000)
@@ -219,8 +231,8 @@ def parse_cfg(path: str | Path) -> list[Block]:
         DarknetFileError: the file cannot be read, or holds a block, key or value that is not
             allowed. The message names the file and the line.
     """
-    blocks = []
-    for name, line, entries in _split_sections(path):
+    blocks, notes = [], Notes()
+    for name, line, entries in read_sections(path):
         if name not in BLOCKS:
             known = ", ".join(sorted(BLOCKS))
             raise DarknetFileError(f"{path}, line {line}: unknown block [{name}]; known: {known}")
@@ -228,55 +240,23 @@ def parse_cfg(path: str | Path) -> list[Block]:
             raise DarknetFileError(
                 f"{path}, line {line}: the first block, and no other, must be [net]"
             )
-        blocks.append(_read_block(path, BLOCKS[name], line, entries))
+        blocks.append(_read_block(path, BLOCKS[name], line, entries, notes))
     if len(blocks) < 2:
         raise DarknetFileError(
             f"{path}: holds {len(blocks)} blocks, [net] and a layer are the least"
         )
     if len(blocks) > MAX_LAYERS:
         raise DarknetFileError(f"{path}: holds {len(blocks)} blocks, {MAX_LAYERS} are the most")
+    notes.say(path)
     return blocks
 
 
-def _read_text(path: str | Path) -> str:
-    try:
-        size = Path(path).stat().st_size
-        if size > MAX_CFG_BYTES:
-            raise DarknetFileError(
-                f"{path}: {size:,} bytes are too many for a cfg file (1,000,000)"
-            )
-        return Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DarknetFileError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DarknetFileError(f"{path}, byte {error.start}: this is not a text file") from error
-
-
-def _split_sections(path: str | Path) -> list[tuple[str, int, list[tuple[str, str, int]]]]:
-    """Cut the text into (block name, line, [(key, value, line), ...])."""
-    sections: list[tuple[str, int, list[tuple[str, str, int]]]] = []
-    for line, raw in enumerate(_read_text(path).split("\n"), 1):
-        text = re.sub(r"\s", "", raw)  # as Darknet does: blanks never matter
-        if not text or text[0] in "#;":
-            continue
-        if text[0] == "[":
-            if not text.endswith("]"):
-                raise DarknetFileError(f"{path}, line {line}: {raw[:60]!r} lacks the closing ]")
-            sections.append((text[1:-1], line, []))
-            continue
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise DarknetFileError(
-                f"{path}, line {line}: {raw[:60]!r} is neither [block], key=value nor a # comment"
-            )
-        if not sections:
-            raise DarknetFileError(f"{path}, line {line}: {key[:60]!r} stands before any [block]")
-        sections[-1][2].append((key, value, line))
-    return sections
-
-
 def _read_block(
-    path: str | Path, kind: type[Block], block_line: int, entries: list[tuple[str, str, int]]
+    path: str | Path,
+    kind: type[Block],
+    block_line: int,
+    entries: list[tuple[str, str, int]],
+    notes: Notes,
 ) -> Block:
     fields = {
         field.metadata.get("key", field.name): field
@@ -288,17 +268,25 @@ def _read_block(
     for key, value, line in entries:
         place = f"{path}, line {line}: {key[:60]}={value[:60]!r}"
         if key in extra or (key in fields and fields[key].name in values):
-            raise DarknetFileError(f"{place}: this key stands twice in [{kind.__name__.lower()}]")
-        if key in fields:
+            notes.twice.setdefault(key[:60], line)
+        elif key in fields:
             try:
                 values[fields[key].name] = fields[key].metadata["parse"](value)
             except ValueError as error:
                 raise DarknetFileError(f"{place}: {error}") from None
         elif key in kind.TRAINING_KEYS:
             extra[key] = value
+        elif key in kind.RARE_KEYS or (kind is Net and _is_no_size(key)):
+            extra[key] = value
+            notes.passed.setdefault(key[:60], line)
         else:
             known = ", ".join(sorted({*fields, *kind.TRAINING_KEYS}))
             raise DarknetFileError(
                 f"{place}: unknown key in [{kind.__name__.lower()}]; known: {known}"
             )
     return kind(line=block_line, extra=tuple(extra.items()), **values)
+
+
+def _is_no_size(key: str) -> bool:
+    """Tell whether a key of [net] has nothing to do with the input's size, not even misspelt."""
+    return not difflib.get_close_matches(key[:60], ("width", "height", "channels", "inputs"))

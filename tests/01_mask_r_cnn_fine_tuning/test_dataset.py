@@ -11,7 +11,8 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from augmentation import evaluation_transforms, training_transforms
 from common.labels.pedestrians import read_pedestrians
-from common.labels.read import AnnotationError
+from common.labels.records import ReadOptions
+from common.labels.values import AnnotationError
 from common.mask_boxes import masks_to_boxes_xyxy
 from common.mask_files import read_instance_ids
 from common.photos import PhotoError, photo_size, read_photo
@@ -182,7 +183,7 @@ def test_missing_and_mismatched_files_are_named(tmp_path):
     with pytest.raises(AnnotationError, match="a.png: has no mask .*a_mask.png"):
         read_pedestrians(tmp_path)
     write_pair(tmp_path, "b", people())
-    kept = read_pedestrians(tmp_path, "drop")
+    kept = read_pedestrians(tmp_path, ReadOptions(on_invalid="drop"))
     assert [(one.path.name, one.image_id) for one in kept.images] == [("b.png", 1)]
     assert [str(one) for one in kept.problems] == [
         f"{tmp_path / 'PNGImages/a.png'}: has no mask {tmp_path / 'PedMasks/a_mask.png'}",

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from common.labels.records import AnnotationError
 from common.labels.sources import load_labels
+from common.labels.values import AnnotationError
 from common.parts import divide, plan_parts
 from common.settings import change_preset
 from dataset import load_data

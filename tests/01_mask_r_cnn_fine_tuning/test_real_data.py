@@ -9,7 +9,8 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 from common.labels.masks import decode_masks
-from common.labels.read import AnnotationError, read_annotations
+from common.labels.read import read_annotations
+from common.labels.values import AnnotationError
 from dataset import DetectionDataset
 
 DATA = next(

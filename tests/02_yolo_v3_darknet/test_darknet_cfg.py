@@ -166,8 +166,10 @@ PARSE_ERRORS = [
     ("width=3\n" + NET, "line 1: 'width' stands before any [block]"),
     (NET + CONV + "pad\n", "line 6: 'pad' is neither [block], key=value nor a # comment"),
     (NET + CONV + "filtres=3\n", "line 6: filtres='3': unknown key in [convolutional]; known: act"),
-    (NET + CONV + "filters=3\n", "line 6: filters='3': this key stands twice in [convolutional]"),
-    (NET + "momentum=1\nmomentum=2\n", "line 5: momentum='2': this key stands twice in [net]"),
+    (NET + "widht=608\n" + CONV, "line 4: widht='608': unknown key in [net]; known: B1, B2, adam"),
+    (NET + "inputs=9\n" + CONV, "line 4: inputs='9': unknown key in [net]"),
+    (NET + CONV + "dilation=2\n", "line 6: dilation='2': unknown key in [convolutional]"),
+    (NET + CONV + "show_receptive_field=1\n", "unknown key in [convolutional]"),
     (
         NET + "[conv]\nfilters=1000000000\n",
         "line 5: filters='1000000000': must be a whole number from 1 to 65536",

@@ -10,7 +10,8 @@ from PIL import Image
 
 from boxes import Letterbox
 from common import photos
-from common.photos import PHOTO_SUFFIXES, PhotoError, expand_source, photo_size, read_photo
+from common.photo_files import expand_source
+from common.photos import PHOTO_SUFFIXES, PhotoError, photo_size, read_photo
 from common.video import VIDEO_SUFFIXES, is_video
 
 
@@ -269,7 +270,7 @@ def test_sources(tmp_path):
 
 
 def test_sources_without_files(tmp_path):
-    with pytest.raises(PhotoError, match="this folder holds no file that ends in .bmp, .gif"):
+    with pytest.raises(PhotoError, match="this folder holds no file that ends in .avif, .bmp, .dib, .gif, "):
         expand_source(str(tmp_path))
     with pytest.raises(PhotoError, match=re.escape("*.jpg: no file fits this pattern")):
         expand_source(str(tmp_path / "*.jpg"))

@@ -9,16 +9,12 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
+from common.findings import DataError
 from common.street.scenes import SEMANTIC_CLASSES, draw_scene
 from dataset import PedestrianDataset, SegmentationDataset, count_pixels
-from masks.class_table import (
-    IGNORE_INDEX,
-    ClassTable,
-    DataError,
-    numbered_classes,
-    read_class_table,
-)
+from masks.class_table import IGNORE_INDEX, ClassTable, numbered_classes
 from masks.label_maps import read_label_map
+from masks.table_files import read_class_table
 
 KINDS = ("index", "sixteen", "palette", "palette_colors", "color")
 
@@ -142,18 +138,18 @@ SPOIL = {
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("size", r"masks.p0\.png is 5 x 8 pixels, but .*images.p0\.png is 12 x 8"),
-        ("missing mask", r"images.p0\.png has no mask; it may be called p0, p0_mask"),
-        ("missing image", r"the mask .*masks.p0\.png has no picture"),
-        ("unknown value", r"masks.p0\.png has the value 77 at pixel x = 3, y = 5, which .*classes"),
-        ("empty", r"images holds no picture \(\.bmp"),
+        ("size", r"masks.p0\.png: is 5 x 8 pixels, but .*images.p0\.png is 12 x 8"),
+        ("missing mask", r"images.p0\.png: has no mask; it may be called p0, p0_mask"),
+        ("missing image", r"masks.p0\.png: this mask has no picture"),
+        ("unknown value", r"masks.p0\.png: has the value 77 at pixel x = 3, y = 5, which .*classes"),
+        ("empty", r"images holds no picture \(\.avif, \.bmp"),
         ("no masks", r"index has no folder masks or SemanticMasks"),
-        ("damaged mask", r"masks.p0\.png is (damaged|no readable mask)"),
+        ("damaged mask", r"masks.p0\.png: is (damaged|no readable mask)"),
         ("no picture", r"images.p0\.png: this is not a photo"),
         ("same stem", r"p0\.png and .*p0\.bmp share one name; rename one"),
-        ("jpeg mask", r"p0\.jpg is a JPEG, which blurs classes"),
-        ("float mask", r"p0\.tif holds float values; masks have 1, 8 or 16 bits"),
-        ("color mask", r"p0\.png is a colour mask, but .*classes\.json gives no colors"),
+        ("jpeg mask", r"p0\.jpg: is a JPEG, which blurs classes"),
+        ("float mask", r"p0\.tif: holds float values; masks have 1, 8 or 16 bits"),
+        ("color mask", r"p0\.png: is a colour mask, but .*classes\.json gives no colors"),
     ],
 )
 def test_bad_folders(make_folder, what, message):
@@ -174,7 +170,7 @@ def test_unknown_color_names_the_pixel(make_folder):
     pixels = np.array(Image.open(path))
     pixels[2, 7] = 9, 8, 7
     Image.fromarray(pixels).save(path)
-    with pytest.raises(DataError, match=r"p1\.png has the color \(9, 8, 7\) at pixel x = 7, y = 2"):
+    with pytest.raises(DataError, match=r"p1\.png: has the color \(9, 8, 7\) at pixel x = 7, y = 2"):
         SegmentationDataset.from_path(folder)
     forgiving = SegmentationDataset.from_path(folder, unknown="ignore")
     labels = forgiving[1][1]["labels"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.findings import DataError
 from common.street.scenes import SEMANTIC_CLASSES
 from dataset import SegmentationDataset, load_data
-from masks.class_table import DataError
 from settings import make_settings
 
 
@@ -127,12 +127,12 @@ def spoiled(folder):
     (masks / "p4.png").unlink()
     (images / "p5.png").unlink()
     return [
-        f"{images / 'p4.png'} has no mask",
-        f"the mask {masks / 'p5.png'} has no picture",
-        f"{masks / 'p0.png'} is 5 x 8 pixels, but",
-        f"{images / 'p1.png'}: cannot be read",
-        f"{masks / 'p2.png'} is",
-        f"{masks / 'p3.png'} has the value 77 at pixel x = 3, y = 5",
+        f"{images / 'p4.png'}: has no mask",
+        f"{masks / 'p5.png'}: this mask has no picture",
+        f"{masks / 'p0.png'}: is 5 x 8 pixels, but",
+        f"{images / 'p1.png'}: the file is cut off or damaged",
+        f"{masks / 'p2.png'}: is",
+        f"{masks / 'p3.png'}: has the value 77 at pixel x = 3, y = 5",
     ]
 
 
@@ -147,7 +147,7 @@ def test_unusable_pairs_are_refused_or_left_out(make_folder, table):
     with pytest.raises(DataError) as refused:
         load(folder)
     head, *lines = str(refused.value).splitlines()
-    assert head == (f"{folder}: {len(words)} problems (--on-invalid drop leaves such pairs out):")
+    assert head == (f"{folder}: {len(words)} problems (--on-invalid drop leaves them out):")
     data = load(folder, on_invalid="drop")
     first, *left_out, sizes = data.report.splitlines()
     assert first == f"{folder}: {12 - len(words)} pairs are used, {len(words)} left out"

@@ -6,212 +6,264 @@ number, so that two files of one dataset (train, validation) agree.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from common.labels.masks import check_segmentation, mask_area
+from common.findings import Place
+from common.labels.coco_entries import EntryLines, load_coco, value
+from common.labels.masks import check_segmentation, mask_area, mask_box
+from common.labels.pictures import IMAGE_FOLDERS, Pictures, is_file, leaves_folder, name_parts
 from common.labels.records import (
-    LARGEST_ID,
-    LARGEST_IMAGE_SIDE,
-    AnnotationError,
     AnnotationSet,
     Collector,
     ImageRecord,
     ObjectRecord,
+    ReadOptions,
+)
+from common.labels.values import (
+    LARGEST_ID,
+    AnnotationError,
     check_box,
     check_class_names,
+    flag,
     number,
+    ordered,
     shown,
+    side,
     whole_number,
 )
-from common.photos import photo_size
 
 NAMES_TRIED = 5
 
 
 def read_coco(
     json_path: str | Path,
+    options: ReadOptions | None = None,
     *,
     images: str | Path | None = None,
-    class_names: Sequence[str] | None = None,
-    on_invalid: str = "refuse",
-    check_images: bool = True,
 ) -> AnnotationSet:
     """Read a COCO JSON file with "images", "annotations" and "categories".
 
     Args:
         json_path: the file.
+        options: how to read it; of `class_names`, annotations of other categories are reported.
         images: folder that the `file_name`s start from; by default the folders usually used
             beside the JSON file are tried.
-        class_names: keep these categories, in this order; annotations of others are reported.
-        on_invalid: "refuse" to raise on any problem, "drop" to leave the annotation out.
-        check_images: open every picture's header to compare its size with the file.
 
     Raises:
         AnnotationError: the file is no COCO JSON, or it has problems and is to be refused.
     """
     json_path = Path(json_path)
-    collector = Collector(json_path, on_invalid)
-    data = _load(json_path)
-    label_of, names, category_ids = _categories(data["categories"], json_path, class_names)
-    folder = Path(images) if images is not None else _image_folder(json_path, data["images"])
-    records = _read_images(data["images"], folder, collector, check_images)
-    objects = _read_objects(data["annotations"], records, label_of, collector)
-    whole = [
-        ImageRecord(one.path, one.width, one.height, one.image_id, tuple(objects[one.image_id]))
-        for one in records.values()
-    ]
-    return collector.finish(whole, names, category_ids)
+    collector = Collector.start(json_path, options or ReadOptions())
+    data = load_coco(json_path)
+    used = {_key(one.get("category_id")) for one in data["annotations"] if isinstance(one, dict)}
+    names = _Categories(data["categories"], json_path, used, collector)
+    names.choose(collector.options.class_names)
+    reader = _Reader(json_path, names, collector)
+    reader.read_images(data["images"], None if images is None else Path(images))
+    reader.read_objects(data["annotations"])
+    if collector.problems:
+        lines = EntryLines(json_path)
+        collector.problems = [
+            replace(one, place=replace(one.place, line=lines.of(one.place.entry)))
+            for one in collector.problems
+        ]
+    return collector.finish(reader.records(), names.names, names.ids)
 
 
-def _load(json_path: Path) -> dict[str, list[Any]]:
+def _key(category_id: Any) -> int | None:
     try:
-        data = json.loads(json_path.read_bytes())
-    except OSError as error:
-        raise AnnotationError(f"{json_path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise AnnotationError(f"{json_path}: no valid JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise AnnotationError(f"{json_path}: no COCO JSON, it holds {shown(data)}")
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(data.get(key), list):
-            raise AnnotationError(f"{json_path}: no COCO JSON, it has no list {key!r}")
-    return data
+        return whole_number(category_id, "category_id", -LARGEST_ID)
+    except AnnotationError:
+        return None
 
 
-def _value(entry: Any, key: str) -> Any:
-    if not isinstance(entry, dict):
-        raise AnnotationError(f"{shown(entry)} is no JSON object")
-    if key not in entry:
-        raise AnnotationError(f"the key {key!r} is missing")
-    return entry[key]
+class _Categories:
+    """The categories: `names` and `ids` in the order of the labels, `label_of` by number.
+
+    A category that has the name of another one is the same class, and one that no annotation uses
+    beside it is none: some tools write the project's name, or each class twice.
+    """
+
+    def __init__(
+        self, entries: list[Any], json_path: Path, used: set[int | None], collector: Collector
+    ) -> None:
+        self.path = json_path
+        name_of: dict[int, Any] = {}
+        for index, entry in enumerate(entries):
+            try:
+                category_id = whole_number(value(entry, "id"), "id", -LARGEST_ID)
+                name = value(entry, "name")
+                if category_id in name_of and name_of[category_id] != name:
+                    raise AnnotationError(f"id {category_id} appears twice")
+                if category_id in name_of:
+                    collector.mend("category that stands twice")
+                name_of[category_id] = name
+            except AnnotationError as error:
+                raise AnnotationError(f"{json_path}: categories[{index}]: {error}") from error
+        self.same: dict[int, int] = {}
+        first: dict[Any, int] = {}
+        # A class's number is the first that annotations use.
+        for category_id in sorted(name_of, key=lambda one: (one not in used, one)):
+            name = name_of[category_id]
+            stripped = name.strip() if isinstance(name, str) else category_id
+            if stripped in first:
+                collector.mend(f"categories of one name, {shown(stripped)}, taken as one class")
+            self.same[category_id] = first.setdefault(stripped, category_id)
+        self.ids = tuple(sorted(first.values()))
+        self.names = check_class_names([name_of[one] for one in self.ids], json_path)
+        self.label_of: dict[int, int | None] = {}
+
+    def choose(self, wanted: Sequence[str] | None) -> None:
+        """Keep the categories of these names alone, in their order; all for None."""
+        if wanted is not None:
+            unknown = [name for name in wanted if name not in self.names]
+            if unknown:
+                raise AnnotationError(
+                    f"{self.path}: no category is named {unknown}; it has {self.names}"
+                )
+            self.ids = tuple(self.ids[self.names.index(name)] for name in wanted)
+            self.names = check_class_names(wanted, "class_names")
+        labels = {category_id: label for label, category_id in enumerate(self.ids, start=1)}
+        self.label_of = {key: labels.get(same) for key, same in self.same.items()}
+
+    def label(self, category_id: Any) -> int:
+        """Return the label of an annotation's category."""
+        known = whole_number(category_id, "category_id", -LARGEST_ID)
+        if known not in self.label_of:
+            raise AnnotationError(f"category_id {known} is not among the categories")
+        label = self.label_of[known]
+        if label is None:
+            raise AnnotationError(f"category_id {known} is not among the wanted class names")
+        return label
 
 
-def _categories(
-    entries: list[Any], json_path: Path, wanted: Sequence[str] | None
-) -> tuple[dict[int, int | None], tuple[str, ...], tuple[int, ...]]:
-    """Return label by category id (None: not wanted), the class names, and their category ids."""
-    name_of: dict[int, Any] = {}
-    for index, entry in enumerate(entries):
+class _Reader:
+    """Read the pictures, then the objects of a file."""
+
+    def __init__(self, json_path: Path, names: _Categories, collector: Collector) -> None:
+        self.path, self.names, self.collector = json_path, names, collector
+        self.images: dict[int, ImageRecord] = {}
+        self.objects: dict[int, list[ObjectRecord]] = {}
+
+    def records(self) -> list[ImageRecord]:
+        """Return the pictures with their objects."""
+        return [
+            replace(image, objects=tuple(self.objects[key])) for key, image in self.images.items()
+        ]
+
+    def read_images(self, entries: list[Any], folder: Path | None) -> None:
+        """Read the list "images"."""
+        place = folder or _image_folder(self.path, entries)
+        pictures = Pictures(folder or self.path.parent)
+        fits = {_key(one.get("id")): one for one in entries if isinstance(one, dict)}
+        for index, entry in enumerate(self.collector.track(entries)):
+            with self.collector.reporting(_place(self.path, "images", index, entry), 0):
+                image_id = whole_number(value(entry, "id"), "id", -LARGEST_ID)
+                name = value(entry, "file_name")
+                if image_id in self.images:
+                    if name == value(fits[image_id], "file_name"):
+                        self.collector.mend("picture that stands twice")
+                        continue
+                    raise AnnotationError(f"id {image_id} appears twice")
+                if isinstance(entry["id"], str):
+                    self.collector.mend("numbers written as text")
+                name_parts(name)
+                path = pictures.find(name, [place], self.collector.mend)
+                size = side(entry.get("width")), side(entry.get("height"))
+                width, height = self.collector.picture_size(path, *size)
+                self.images[image_id] = ImageRecord(path, width, height, image_id)
+                self.objects[image_id] = []
+
+    def read_objects(self, entries: list[Any]) -> None:
+        """Read the list "annotations"."""
+        self.collector.total = len(entries)
+        seen: set[Any] = set()
+        for index, entry in enumerate(entries):
+            place = _place(self.path, "annotations", index, entry)
+            with self.collector.reporting(place):
+                image_id = whole_number(value(entry, "image_id"), "image_id", -LARGEST_ID)
+                if image_id not in self.images:
+                    raise AnnotationError(f"image_id {image_id} is no usable image of this file")
+                one = self._object(entry, self.images[image_id], place)
+                self.objects[image_id].append(one)
+                self._count_mends(entry, seen)
+
+    def _count_mends(self, entry: dict[str, Any], seen: set[Any]) -> None:
+        number_ = entry.get("id")
+        if not isinstance(number_, int | str) or number_ in seen:
+            self.collector.mend("annotations numbered anew, as an id is missing or stands twice")
+        else:
+            seen.add(number_)
+        if any(isinstance(entry.get(key), str) for key in ("id", "image_id", "category_id")):
+            self.collector.mend("numbers written as text")
+
+    def _object(self, entry: dict[str, Any], image: ImageRecord, place: Place) -> ObjectRecord:
+        label = self.names.label(value(entry, "category_id"))
+        iscrowd = flag(entry.get("iscrowd"), "iscrowd")
+        if isinstance(entry.get("iscrowd"), str | bool):
+            self.collector.mend("iscrowd written as text, true or false")
+        segmentation = self._segmentation(entry, image)
+        box = self._box(entry, segmentation, image)
+        area = entry.get("area")
+        real = 0.0 if area is None or area == "" else number(area, "area")
+        if real <= 0:
+            real = (box[2] - box[0]) * (box[3] - box[1])
+            if segmentation is not None:
+                real = float(mask_area(segmentation, image.width, image.height))
+            self.collector.mend("area computed, as none above 0 is given")
+        return ObjectRecord(label, box, real, place, segmentation, iscrowd)
+
+    def _segmentation(self, entry: dict[str, Any], image: ImageRecord) -> Any:
+        outline = entry.get("segmentation")
+        if isinstance(outline, list) and outline and not isinstance(outline[0], list | dict):
+            outline = [outline]
+            self.collector.mend("flat list of corners taken as one polygon")
         try:
-            category_id = whole_number(_value(entry, "id"), "id", -LARGEST_ID)
-            if category_id in name_of:
-                raise AnnotationError(f"id {category_id} appears twice")
-            name_of[category_id] = _value(entry, "name")
-        except AnnotationError as error:
-            raise AnnotationError(f"{json_path}: categories[{index}]: {error}") from error
-    ids = sorted(name_of)
-    names = check_class_names([name_of[one] for one in ids], json_path)
-    if wanted is not None:
-        unknown = [name for name in wanted if name not in names]
-        if unknown:
-            raise AnnotationError(f"{json_path}: no category is named {unknown}; it has {names}")
-        names, ids = check_class_names(wanted, "class_names"), [ids[names.index(w)] for w in wanted]
-    label_of: dict[int, int | None] = dict.fromkeys(name_of)
-    label_of.update({category_id: label for label, category_id in enumerate(ids, start=1)})
-    return label_of, names, tuple(ids)
+            return check_segmentation(outline, image.width, image.height)
+        except AnnotationError:
+            if self.collector.options.masks:
+                raise
+            self.collector.mend("outline that cannot be drawn left out, its box kept")
+            return None
+
+    def _box(
+        self, entry: dict[str, Any], segmentation: Any, image: ImageRecord
+    ) -> tuple[float, float, float, float]:
+        bbox = entry.get("bbox")
+        if bbox in (None, []) and segmentation is not None:
+            self.collector.mend("box taken from the outline")
+            return check_box(mask_box(segmentation, image.width, image.height),
+                             image.width, image.height)  # fmt: skip
+        bbox = value(entry, "bbox")
+        if not isinstance(bbox, list) or len(bbox) != 4:
+            raise AnnotationError(f"bbox is {shown(bbox)}, not [x, y, width, height]")
+        x, y, width, height = (number(one, "bbox value") for one in bbox)
+        edges = ordered((x, y, x + width, y + height), self.collector.mend)
+        return check_box(edges, image.width, image.height)
 
 
 def _image_folder(json_path: Path, entries: list[Any]) -> Path:
     """Guess where the pictures lie: the first usual folder that has one of the first few."""
     here, above = json_path.parent, json_path.parent.parent
     split = json_path.stem.removeprefix("instances_")
-    folders = [here, here / "images", here / "PNGImages", here / "JPEGImages"]
+    folders = [here, *(here / name for name in IMAGE_FOLDERS)]
     folders += [here / split, here / "images" / split]
     folders += [above / "images" / split, above / split, above / "images", above]
     for folder in folders:
         for entry in entries[:NAMES_TRIED]:
             try:
-                if (folder / _file_name(entry)).is_file():
-                    return folder
-            except (AnnotationError, OSError):  # reported with its index in _read_images
+                name = value(entry, "file_name")
+                parts = name_parts(name)
+            except AnnotationError:  # reported with its index when its turn comes
                 continue
+            if not leaves_folder(name) and is_file(folder.joinpath(*parts)):
+                return folder
     return here
 
 
-def _file_name(entry: Any) -> str:
-    name = _value(entry, "file_name")
-    if not isinstance(name, str) or not name.isprintable() or not name:
-        raise AnnotationError(f"file_name is {shown(name)}, not a file's name")
-    for kind in (PurePosixPath(name), PureWindowsPath(name)):
-        if kind.is_absolute() or kind.drive or ".." in kind.parts:
-            raise AnnotationError(f"file_name {shown(name)} leaves the image folder")
-    return name
-
-
-def _read_images(
-    entries: list[Any], folder: Path, collector: Collector, check_images: bool
-) -> dict[int, ImageRecord]:
-    records: dict[int, ImageRecord] = {}
-    for index, entry in enumerate(entries):
-        with collector.reporting(_position(collector.source, "images", index, entry), 0):
-            image_id = whole_number(_value(entry, "id"), "id", -LARGEST_ID)
-            if image_id in records:
-                raise AnnotationError(f"id {image_id} appears twice")
-            path = folder / _file_name(entry)
-            width, height = (
-                whole_number(_value(entry, side), side, 1, LARGEST_IMAGE_SIDE)
-                for side in ("width", "height")
-            )
-            if check_images:
-                photo_size(path, (width, height))
-            records[image_id] = ImageRecord(path, width, height, image_id)
-    return records
-
-
-def _read_objects(
-    entries: list[Any],
-    images: dict[int, ImageRecord],
-    label_of: dict[int, int | None],
-    collector: Collector,
-) -> dict[int, list[ObjectRecord]]:
-    objects: dict[int, list[ObjectRecord]] = {image_id: [] for image_id in images}
-    seen: set[int] = set()
-    collector.total = len(entries)
-    for index, entry in enumerate(entries):
-        source = _position(collector.source, "annotations", index, entry)
-        with collector.reporting(source):
-            annotation_id = whole_number(_value(entry, "id"), "id", -LARGEST_ID)
-            if annotation_id in seen:
-                raise AnnotationError(f"id {annotation_id} appears twice")
-            seen.add(annotation_id)
-            image_id = whole_number(_value(entry, "image_id"), "image_id", -LARGEST_ID)
-            if image_id not in images:
-                raise AnnotationError(f"image_id {image_id} is no usable image of this file")
-            one = _read_object(entry, images[image_id], label_of, source)
-            objects[image_id].append(one)
-    return objects
-
-
-def _read_object(
-    entry: dict[str, Any], image: ImageRecord, label_of: dict[int, int | None], source: str
-) -> ObjectRecord:
-    category_id = whole_number(_value(entry, "category_id"), "category_id", -LARGEST_ID)
-    if category_id not in label_of:
-        raise AnnotationError(f"category_id {category_id} is not among the categories")
-    label = label_of[category_id]
-    if label is None:
-        raise AnnotationError(f"category_id {category_id} is not among the wanted class names")
-    bbox = _value(entry, "bbox")
-    if not isinstance(bbox, list) or len(bbox) != 4:
-        raise AnnotationError(f"bbox is {shown(bbox)}, not [x, y, width, height]")
-    x, y, width, height = (number(value, "bbox value") for value in bbox)
-    box = check_box((x, y, x + width, y + height), image.width, image.height)
-    segmentation = check_segmentation(entry.get("segmentation"), image.width, image.height)
-    iscrowd = whole_number(entry.get("iscrowd", 0), "iscrowd", 0, 1)
-    if "area" in entry:
-        area = number(entry["area"], "area")
-    elif segmentation is not None:
-        area = float(mask_area(segmentation, image.width, image.height))
-    else:
-        area = width * height
-    if area <= 0:
-        raise AnnotationError(f"area is {shown(entry['area'])}; it must be above 0")
-    return ObjectRecord(label, box, area, source, segmentation, iscrowd)
-
-
-def _position(json_path: Path, key: str, index: int, entry: Any) -> str:
+def _place(json_path: Path, key: str, index: int, entry: Any) -> Place:
     known = f" (id {shown(entry['id'])})" if isinstance(entry, dict) and "id" in entry else ""
-    return f"{json_path}: {key}[{index}]{known}"
+    return Place(str(json_path), None, f"{key}[{index}]{known}")

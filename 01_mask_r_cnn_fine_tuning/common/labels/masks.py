@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from common.labels.records import (
+from common.labels.records import ObjectRecord
+from common.labels.values import (
     BORDER_TOLERANCE,
     AnnotationError,
-    ObjectRecord,
     number,
     shown,
     whole_number,
@@ -56,6 +56,16 @@ def check_segmentation(segmentation: Any, width: int, height: int) -> Any:
 def mask_area(segmentation: Any, width: int, height: int) -> int:
     """Count the pixels a checked segmentation covers."""
     return int(mask_utils.area(_rle(segmentation, width, height)))
+
+
+def mask_box(segmentation: Any, width: int, height: int) -> tuple[float, float, float, float]:
+    """Return the box around a checked segmentation: left, top, right, bottom edge in pixels."""
+    if isinstance(segmentation, list):
+        xs = [x for polygon in segmentation for x in polygon[0::2]]
+        ys = [y for polygon in segmentation for y in polygon[1::2]]
+        return min(xs), min(ys), max(xs), max(ys)
+    x, y, w, h = mask_utils.toBbox(_rle(segmentation, width, height)).tolist()
+    return x, y, x + w, y + h
 
 
 def decode_masks(objects: Sequence[ObjectRecord], width: int, height: int) -> np.ndarray:
@@ -120,3 +130,24 @@ def _decompress(text: str) -> list[int]:
     if shift:
         raise AnnotationError(f"RLE counts {shown(text)} end in the middle of a number")
     return runs
+
+
+def rows_to_rle(
+    values: Sequence[int],
+    runs: Sequence[int],
+    box_xywh: tuple[int, int, int, int],
+    size_wh: tuple[int, int],
+) -> dict[str, Any]:
+    """Return runs of pixels, row by row inside a box, as COCO's run lengths of the whole image.
+
+    Args:
+        values: 0 or 1 of each run.
+        runs: their lengths; they fill the box.
+        box_xywh: left, top, width and height of the box in pixels.
+        size_wh: width and height of the image.
+    """
+    left, top, width, height = box_xywh
+    plane = np.zeros((size_wh[1], size_wh[0]), np.uint8, order="F")  # (H, W)
+    plane[top : top + height, left : left + width] = np.repeat(values, runs).reshape(height, width)
+    rle = mask_utils.encode(plane)
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}

@@ -7,55 +7,60 @@ top. `difficult` objects are kept as ordinary ones; `part`s of objects are not r
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from xml.parsers import expat
 
+from common.findings import Place
+from common.labels.layout import Layout, folders_in, list_name
+from common.labels.pictures import IMAGE_FOLDERS, Pictures
 from common.labels.records import (
-    LARGEST_IMAGE_SIDE,
-    AnnotationError,
     AnnotationSet,
     Collector,
     ImageRecord,
     ObjectRecord,
+    ReadOptions,
+)
+from common.labels.values import (
+    AnnotationError,
     check_box,
     check_class_names,
-    number,
+    ordered,
     shown,
+    side,
 )
-from common.photos import PHOTO_SUFFIXES, photo_size
+from common.labels.xml_files import Element, number_in, parse_xml, root_tag, text_of
+from common.text_files import read_lines
 
-XML_FOLDERS = ("Annotations", "annotations", ".")
-IMAGE_FOLDERS = ("JPEGImages", "images", ".")
+XML_FOLDERS = ("Annotations", "annotations", "annots", "Annotation", "xmls", "xml")
 LIST_FOLDERS = ("ImageSets/Main", ".")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-class Element(ET.Element):
-    """An XML element that knows the line it starts on."""
+def find_voc(folder: Path) -> Layout | None:
+    """Recognise a folder of VOC's XML files; None where it is none."""
+    found = find_xml(folder)
+    if not found:
+        return None
+    lists = sorted({*_text_lists(folder), *_folder_lists(folder, found)})
 
-    line = 0
+    def read(split: str | None, options: ReadOptions) -> AnnotationSet:
+        return read_voc(folder, options, split=split)
+
+    return Layout("Pascal VOC", tuple(lists), read)
 
 
 def read_voc(
-    folder: str | Path,
-    *,
-    split: str | None = None,
-    class_names: Sequence[str] | None = None,
-    on_invalid: str = "refuse",
-    check_images: bool = True,
+    folder: str | Path, options: ReadOptions | None = None, *, split: str | None = None
 ) -> AnnotationSet:
-    """Read `Annotations/*.xml` (or XML files beside the pictures) of a folder.
+    """Read XML files, in Annotations or a folder of another name, or beside the pictures.
 
     Args:
         folder: the folder with Annotations, JPEGImages and perhaps ImageSets.
-        split: read only the pictures that ImageSets/Main/<split>.txt lists.
-        class_names: the classes in the order of their labels; other names are reported. By
-            default all names of the folder, whatever the split, in alphabetic order.
-        on_invalid: "refuse" to raise on any problem, "drop" to leave the annotation out.
-        check_images: compare the size in the XML with the picture's own.
+        options: how to read it; of `class_names`, other names are reported. By default all names
+            of the folder, whatever the split, in alphabetic order.
+        split: read only the pictures that ImageSets/Main/<split>.txt lists, or those of the
+            folder of this name.
 
     Returns:
         The set; pictures are numbered from 1 in the order of their XML files' names.
@@ -64,61 +69,44 @@ def read_voc(
         AnnotationError: there is nothing to read, or there are problems and they are refused.
     """
     folder = Path(folder)
-    collector = Collector(folder, on_invalid)
+    collector = Collector.start(folder, options or ReadOptions())
     paths = find_xml(folder)
     if not paths:
         raise AnnotationError(f"{folder}: no XML file in it or in its folder Annotations")
-    roots = {path: _parsed(path) for path in paths}
-    names = check_class_names(_all_names(roots) if class_names is None else class_names, folder)
+    roots = {path: _parsed(path) for path in collector.track(paths)}
+    given = collector.options.class_names
+    names = check_class_names(_all_names(roots, folder) if given is None else given, folder)
     if split is not None:
         paths = _split_paths(folder, split, paths, collector)
+    pictures = Pictures(folder)
     images: list[ImageRecord] = []
-    for image_id, path in enumerate(paths, start=1):
-        images += _read_file(path, roots[path], folder, image_id, names, collector, check_images)
-    return collector.finish(images, names, range(1, len(names) + 1))
+    for image_id, path in enumerate(collector.track(paths, "checking pictures"), start=1):
+        images += _read_file(path, roots[path], pictures, image_id, names, collector)
+    return collector.finish(images, names, range(1, len(names) + 1), names_found=given is None)
 
 
 def find_xml(folder: Path) -> list[Path]:
-    """List the XML files of the first usual folder that has any, sorted by name."""
-    for name in XML_FOLDERS:
-        paths = sorted((folder / name).glob("*.xml"))
-        if paths:
-            return paths
-    return []
+    """List the annotation files of a folder and of the folders in it, sorted by their path."""
+    paths = []
+    for place in folders_in(folder, levels=3):
+        here = sorted(one for one in place.glob("*") if one.suffix.lower() == ".xml")
+        if any(root_tag(one) == "annotation" for one in here) or (
+            here and place.name in XML_FOLDERS and root_tag(here[0]) != "annotations"
+        ):
+            paths += here
+    return paths
 
 
-def parse_xml(path: Path) -> Element:
-    """Parse an XML file into elements that know their lines.
+def _text_lists(folder: Path) -> list[str]:
+    """Name the lists of ImageSets/Main, or else the text files of the folder that are lists."""
+    own = [one.stem for one in (folder / LIST_FOLDERS[0]).glob("*.txt")]
+    return own or [one.stem for one in folder.glob("*.txt") if list_name([one.stem])]
 
-    Document type declarations are refused: they can define entities that grow without bound or
-    name other files, and no annotation needs one.
 
-    Raises:
-        AnnotationError: unreadable, not well-formed, or with a DOCTYPE; with its line if it has.
-    """
-    parser = expat.ParserCreate()
-    builder = ET.TreeBuilder(element_factory=Element)
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        builder.start(tag, attributes).line = parser.CurrentLineNumber
-
-    def refuse(*_: object) -> None:
-        raise AnnotationError(f"line {parser.CurrentLineNumber}: a DOCTYPE is not allowed")
-
-    parser.StartElementHandler = start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    parser.StartDoctypeDeclHandler = refuse
-    try:
-        parser.Parse(path.read_bytes(), True)
-        return builder.close()
-    except OSError as error:
-        raise AnnotationError(f"cannot be read: {error.strerror}") from error
-    except AnnotationError:
-        raise
-    except (expat.ExpatError, LookupError, ValueError) as error:
-        line = getattr(error, "lineno", parser.CurrentLineNumber)
-        raise AnnotationError(f"line {line}: no valid XML: {error}") from error
+def _folder_lists(folder: Path, paths: Sequence[Path]) -> set[str]:
+    """Name the lists that are folders: train/x.xml, train/Annotations/x.xml and the like."""
+    names = {list_name(path.relative_to(folder).parts[:-1]) for path in paths}
+    return {name for name in names if name is not None}
 
 
 def _parsed(path: Path) -> Element | AnnotationError:
@@ -128,10 +116,17 @@ def _parsed(path: Path) -> Element | AnnotationError:
         return error
 
 
-def _all_names(roots: dict[Path, Element | AnnotationError]) -> list[str]:
+def _all_names(roots: dict[Path, Element | AnnotationError], folder: Path) -> list[str]:
     trees = [root for root in roots.values() if not isinstance(root, AnnotationError)]
-    names = {_text(element) for root in trees for element in root.findall("object/name")}
-    return sorted(name for name in names if name and name.isprintable())
+    names = {text_of(element) for root in trees for element in root.findall("object/name")}
+    kept = sorted(name for name in names if name and name.isprintable())
+    broken = next(((p, one) for p, one in roots.items() if isinstance(one, AnnotationError)), None)
+    if not kept and broken is not None:
+        raise AnnotationError(f"{broken[0]}: {broken[1]}")
+    if not kept:
+        raise AnnotationError(f"{folder}: no class is named: its {len(roots)} XML files hold no "
+                              "<object> with a <name>")  # fmt: skip
+    return kept
 
 
 def _split_paths(
@@ -140,103 +135,107 @@ def _split_paths(
     lists = [folder / name / f"{split}.txt" for name in LIST_FOLDERS]
     listed = next((one for one in lists if one.is_file()), None)
     if listed is None:
-        raise AnnotationError(f"{folder}: no list {lists[0]} for the split {split!r}")
+        inside = [path for path in paths if split in path.relative_to(folder).parts[:-1]]
+        if not inside:
+            raise AnnotationError(f"{folder}: no list {lists[0]} for the split {split!r}")
+        return inside
     path_of = {path.stem: path for path in paths}
     chosen = []
-    for line_number, line in enumerate(listed.read_bytes().splitlines(), start=1):
-        stem = line.decode("utf-8", "replace").strip()
-        if stem not in path_of and stem:
-            stem = stem.split()[0]  # the lists of one class add 1 or -1 to the name
+    for line_number, line in read_lines(listed):
+        stem = _listed_stem(line, path_of)
         if stem in path_of:
             chosen.append(path_of.pop(stem))
-        elif stem:
-            with collector.reporting(f"{listed}:{line_number}", 0):
+        else:
+            with collector.reporting(Place(str(listed), line_number), 0):
                 raise AnnotationError(f"{shown(stem)} has no XML file, or is listed twice")
     if not chosen:
         raise AnnotationError(f"{listed}: lists no picture that has an XML file")
     return sorted(chosen)
 
 
+def _listed_stem(line: str, known: dict[str, Path]) -> str:
+    """Return the name without its ending that a list's line means.
+
+    The lists of one class add 1 or -1 to the name; other tools write paths of the two files.
+    """
+    first = line.split()[0].replace("\\", "/").rpartition("/")[2]
+    stem, _, ending = first.rpartition(".")
+    for name in (line, line.split()[0], first, stem if ending else first):
+        if name in known:
+            return name
+    return first
+
+
 def _read_file(
     path: Path,
     root: Element | AnnotationError,
-    folder: Path,
+    pictures: Pictures,
     image_id: int,
     names: tuple[str, ...],
     collector: Collector,
-    check_images: bool,
 ) -> list[ImageRecord]:
     """Return the one record of the file, or none when it is reported."""
     if isinstance(root, AnnotationError):
-        with collector.reporting(str(path), 0):
+        with collector.reporting(Place(str(path)), 0):
             raise root
         return []
     entries = root.findall("object")
     collector.total += len(entries)
-    with collector.reporting(f"{path}:{root.line}", len(entries)):
-        image = _read_picture(root, path, folder, image_id, check_images)
+    with collector.reporting(Place(str(path), root.line), len(entries)):
+        image = _read_picture(root, path, pictures, image_id, collector)
         objects = []
         for entry in entries:
-            source = f"{path}:{entry.line}"
-            with collector.reporting(source):
-                objects.append(_read_object(entry, image, names, source))
+            place = Place(str(path), entry.line)
+            with collector.reporting(place):
+                objects.append(_read_object(entry, image, names, place, collector))
         return [replace(image, objects=tuple(objects))]
     return []
 
 
 def _read_picture(
-    root: Element, path: Path, folder: Path, image_id: int, check_images: bool
+    root: Element, path: Path, pictures: Pictures, image_id: int, collector: Collector
 ) -> ImageRecord:
     if root.tag != "annotation":
         raise AnnotationError(f"the root is {shown(root.tag)}, not 'annotation'")
-    width, height = (int(_number(root, f"size/{side}")) for side in ("width", "height"))
-    if min(width, height) < 1 or max(width, height) > LARGEST_IMAGE_SIDE:
-        raise AnnotationError(f"size {width} x {height}; 1 to {LARGEST_IMAGE_SIDE} are allowed")
-    image_path = _image_path(root, path, folder)
-    if check_images:
-        photo_size(image_path, (width, height))
+    size = [side(text_of(root.find(f"size/{name}"))) for name in ("width", "height")]
+    image_path = _image_path(root, path, pictures, collector)
+    width, height = collector.picture_size(image_path, *size)
     return ImageRecord(image_path, width, height, image_id)
 
 
-def _image_path(root: Element, path: Path, folder: Path) -> Path:
+def _image_path(root: Element, path: Path, pictures: Pictures, collector: Collector) -> Path:
     """Find the picture by the XML file's own name first: <filename> is often out of date."""
-    names = [path.stem + suffix for suffix in PHOTO_SUFFIXES]
-    names += [path.stem + suffix.upper() for suffix in PHOTO_SUFFIXES]
-    names.append(_text(root.find("filename")).replace("\\", "/").rpartition("/")[2])
-    for name in names:
-        for place in IMAGE_FOLDERS:
-            candidate = folder / place / name
-            if name.isprintable() and name not in ("", "..") and _is_file(candidate):
-                return candidate
-    places = ", ".join(str(folder / place) for place in IMAGE_FOLDERS)
-    raise AnnotationError(f"the image {path.stem}.jpg (or .png ...) does not exist in {places}")
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long for the file system
-        return False
+    folder, here = pictures.folder, path.parent
+    inside = here.relative_to(folder).parts[1:]  # Annotations/train belongs to JPEGImages/train
+    places = [folder.joinpath(name, *inside) for name in IMAGE_FOLDERS]
+    places += [here, *(here.parent / name for name in IMAGE_FOLDERS), here.parent, folder]
+    found = pictures.with_stem(path.stem, places)
+    if found is not None:
+        return found
+    name = text_of(root.find("filename"))
+    if name:
+        try:
+            return pictures.find(name, places, collector.mend)
+        except AnnotationError as error:
+            if "may be" in str(error):
+                raise
+    looked = ", ".join(str(place) for place in places[:2])
+    raise AnnotationError(f"the image {path.stem}.jpg (or .png ...) does not exist in {looked}")
 
 
 def _read_object(
-    entry: Element, image: ImageRecord, names: tuple[str, ...], source: str
+    entry: Element, image: ImageRecord, names: tuple[str, ...], place: Place, collector: Collector
 ) -> ObjectRecord:
-    name = _text(entry.find("name"))
+    name = text_of(entry.find("name"))
     if name not in names:
         raise AnnotationError(f"class {shown(name)} is unknown; allowed are {', '.join(names)}")
-    corners = [_number(entry, f"bndbox/{corner}") for corner in CORNERS]
-    box = check_box(corners, image.width, image.height)
+    if entry.find("robndbox") is not None:
+        raise AnnotationError(
+            "a rotated box (<robndbox>, of roLabelImg): draw it upright, as a <bndbox>"
+        )
+    if entry.find("bndbox") is None:
+        raise AnnotationError("the object has no box: <bndbox> is missing")
+    corners = [number_in(entry, f"bndbox/{corner}") for corner in CORNERS]
+    box = check_box(ordered(corners, collector.mend), image.width, image.height)
     area = (box[2] - box[0]) * (box[3] - box[1])
-    return ObjectRecord(names.index(name) + 1, box, area, source)
-
-
-def _text(element: ET.Element | None) -> str:
-    return "" if element is None else (element.text or "").strip()
-
-
-def _number(element: Element, key: str) -> float:
-    found = element.find(key)
-    if found is None:
-        raise AnnotationError(f"<{key}> is missing")
-    return number(_text(found), f"<{key}>")
+    return ObjectRecord(names.index(name) + 1, box, area, place)

@@ -1,51 +1,54 @@
-"""Reader of YOLO folders: a text file per picture, one line `class cx cy w h` per object.
+"""Reader of YOLO's text files: a file per picture, one line `class cx cy w h` per object.
 
 Classes count from 0, in the order of the class list; here they become labels from 1. The centre
-and the size are fractions of the picture. A line with more numbers, `class x1 y1 x2 y2 x3 y3 ...`,
-is a polygon. A picture without a text file, or with an empty one, has no objects.
+and the size are fractions of the picture. A line with more numbers is a polygon, `class x1 y1 x2
+y2 x3 y3 ...`, or a box with key points after it, `class cx cy w h x1 y1 (v1) ...`, whose box is
+taken. A picture without a text file, or with an empty one, has no objects.
+
+Where the pictures and the class list are is found in `common/labels/yolo_files.py`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from common.findings import DataError, Place
 from common.labels.masks import check_segmentation, mask_area
 from common.labels.records import (
-    AnnotationError,
     AnnotationSet,
     Collector,
     ImageRecord,
     ObjectRecord,
+    ReadOptions,
+)
+from common.labels.values import (
+    AnnotationError,
     check_box,
     check_class_names,
     number,
     shown,
+    whole_number,
 )
-from common.photos import PHOTO_SUFFIXES, photo_size
+from common.labels.yolo_folders import YoloData, YoloList
+from common.photos import check_photo
+from common.text_files import read_lines
 
-CLASS_FILES = ("classes.txt", "*.names", "data.yaml", "*.yaml", "*.yml")
-# Text files that labelling and training tools leave beside the labels.
-NOT_LABELS = ("classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "readme.txt")
-CLASS_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
+KEYPOINT_SHARE = 0.95  # of the long lines that have to look like key points
+TOLERANCE = 0.01  # of the picture: key points at a box's border
+Line = tuple[int, str]
+Text = tuple[Path | None, list[Line] | DataError]  # a label file, and its full lines
 
 
-def read_yolo(
-    folder: str | Path,
-    *,
-    split: str | None = None,
-    class_names: Sequence[str] | None = None,
-    on_invalid: str = "refuse",
-) -> AnnotationSet:
-    """Read pictures with YOLO text files: `images/` with `labels/`, or both side by side.
+def read_yolo_data(data: YoloData, options: ReadOptions, split: str | None) -> AnnotationSet:
+    """Read the pictures of a YOLO dataset with their text files.
 
     Args:
-        folder: the dataset's folder, which also holds the class list.
-        split: read `images/<split>` with `labels/<split>`, or `<split>/images` with
-            `<split>/labels`.
-        class_names: the classes in order; by default from classes.txt, *.names or data.yaml.
-        on_invalid: "refuse" to raise on any problem, "drop" to leave the annotation out.
+        data: what `common.labels.yolo_files` has found.
+        options: how to read it; `class_names` stand for those of classes.txt, data.yaml ...
+        split: one of the data's own lists; None reads everything.
 
     Returns:
         The set; pictures are numbered from 1 in the order of their paths.
@@ -53,148 +56,187 @@ def read_yolo(
     Raises:
         AnnotationError: there is nothing to read, or there are problems and they are refused.
     """
-    folder = Path(folder)
-    collector = Collector(folder, on_invalid)
-    image_folder, label_folder = find_folders(folder, split)
-    if class_names is None:
-        class_names = find_class_names(folder, label_folder)
-    names = check_class_names(class_names, folder)
-    pictures = [p for p in sorted(image_folder.rglob("*")) if p.suffix.lower() in PHOTO_SUFFIXES]
-    left = {p for p in label_folder.rglob("*.txt") if p.name.lower() not in NOT_LABELS}
+    collector = Collector.start(data.folder, options)
+    collector.notes += data.notes
+    chosen = data.choose(split)
+    names = data.names if options.class_names is None else dict(enumerate(options.class_names))
+    if names is None:
+        raise AnnotationError(
+            f"{data.folder}: no class list; add classes.txt with one class name a line, "
+            "in the order of the numbers in the label files"
+        )
+    class_names = check_class_names(list(names.values()), data.folder)
+    numbers = list(names)
+    texts = _read_texts(chosen, collector)
+    meaning = _Meaning(numbers, data.keypoints or _have_keypoints(texts))
     images: list[ImageRecord] = []
-    for image_id, picture in enumerate(pictures, start=1):
-        label_path = label_folder / picture.relative_to(image_folder).with_suffix(".txt")
-        lines = _lines(label_path, collector) if label_path in left else []
-        left.discard(label_path)
-        images += _read_picture(picture, image_id, label_path, lines, names, collector)
-    for path in sorted(left):
-        lines = _lines(path, collector)
-        collector.total += len(lines)
-        with collector.reporting(str(path), len(lines)):
-            raise AnnotationError(f"there is no image of this name in {image_folder}")
-    return collector.finish(images, names, range(len(names)))
+    for image_id, picture in enumerate(collector.track(chosen.pictures), start=1):
+        path, lines = texts[picture]
+        images += _read_picture(picture, image_id, path, lines, meaning, collector)
+    _report_left(chosen, texts, collector)
+    bare = sum(path is None for path, _ in texts.values())
+    if bare:
+        collector.notes.append(f"{bare} of {len(texts)} pictures have no label file: no objects")
+    return collector.finish(images, class_names, numbers)
 
 
-def find_folders(folder: Path, split: str | None) -> tuple[Path, Path]:
-    """Return the folders of the pictures and of the label files.
-
-    Raises:
-        AnnotationError: none of the usual layouts is there.
-    """
-    if split is None:
-        layouts = [(folder / "images", folder / "labels"), (folder, folder)]
-    else:
-        layouts = [(folder / "images" / split, folder / "labels" / split)]
-        layouts += [(folder / split / "images", folder / split / "labels")]
-        layouts += [(folder / split, folder / split)]
-    for images, labels in layouts:
-        if images.is_dir() and labels.is_dir():
-            return images, labels
-    tried = " or ".join(f"{images} with {labels}" for images, labels in layouts)
-    raise AnnotationError(f"{folder}: no YOLO folder, looked for {tried}")
+def _read_texts(chosen: YoloList, collector: Collector) -> dict[Path, Text]:
+    """Return each picture's label file with its full lines, or why they cannot be read."""
+    texts: dict[Path, Text] = {}
+    for picture in chosen.pictures:
+        path = chosen.label_of(picture)
+        texts[picture] = path, [] if path is None else _lines(path)
+        if path is not None and path.suffix != ".txt":
+            collector.mend("label file that ends in " + path.suffix)
+    return texts
 
 
-def find_class_names(folder: Path, label_folder: Path) -> list[str]:
-    """Read the class list: one name a line, or the `names:` of a YAML file.
-
-    Raises:
-        AnnotationError: there is none, or it cannot be read.
-    """
-    for place in dict.fromkeys((folder, label_folder)):
-        for pattern in CLASS_FILES:
-            for path in sorted(place.glob(pattern)):
-                names = _names_in(path)
-                if names:
-                    return names
-    raise AnnotationError(
-        f"{folder}: no class list; add classes.txt with one class name a line, "
-        "in the order of the numbers in the label files, or pass class_names"
-    )
-
-
-def _names_in(path: Path) -> list[str]:
+def _lines(path: Path) -> list[Line] | DataError:
     try:
-        lines = [line.rstrip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path}: the class list cannot be read: {error}") from error
-    if path.suffix not in (".yaml", ".yml"):
-        return [line.strip() for line in lines if line.strip()]
-    start = next((i for i, line in enumerate(lines) if line.startswith("names:")), None)
-    if start is None:
-        return []
-    inline = lines[start].removeprefix("names:").strip()
-    return _flow_list(inline) if inline else _block_list(lines[start + 1 :])
+        return read_lines(path)
+    except DataError as error:  # reported when its picture's turn comes
+        return error
 
 
-def _flow_list(text: str) -> list[str]:
-    """Split `['a', 'b']` or `{0: a, 1: b}`; names with a comma need a classes.txt."""
-    items = text.partition("#")[0].strip().strip("[]{}").split(",")
-    return [re.sub(r"^\s*\d+\s*:\s*", "", item).strip().strip("'\"") for item in items]
-
-
-def _block_list(lines: Sequence[str]) -> list[str]:
-    names = []
-    for line in lines:
-        match = re.fullmatch(r"\s*(?:-|\d+:)\s+(.*)", line)
-        if match is None:
-            break
-        names.append(match[1].strip().strip("'\""))
-    return names
-
-
-def _lines(path: Path, collector: Collector) -> list[tuple[int, str]]:
-    """Return the number and the text of every line that is not empty."""
-    try:
-        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
-    except OSError as error:
-        with collector.reporting(str(path), 0):
-            raise AnnotationError(f"cannot be read: {error.strerror}") from error
-        return []
-    text = [line.decode("utf-8", "replace") for line in raw]
-    return [(index, line) for index, line in enumerate(text, start=1) if line.strip()]
+def _report_left(chosen: YoloList, texts: dict[Path, Text], collector: Collector) -> None:
+    """Report label files that belong to no picture."""
+    used = {path for path, _ in texts.values()}
+    for path in chosen.label_files():
+        if path not in used:
+            lines = _lines(path)
+            count = 0 if isinstance(lines, DataError) else len(lines)
+            collector.total += count
+            with collector.reporting(Place(str(path)), count):
+                raise AnnotationError("there is no image of this name")
 
 
 def _read_picture(
     picture: Path,
     image_id: int,
-    label_path: Path,
-    lines: Sequence[tuple[int, str]],
-    names: tuple[str, ...],
+    label_path: Path | None,
+    lines: Sequence[Line] | DataError,
+    meaning: _Meaning,
     collector: Collector,
 ) -> list[ImageRecord]:
     """Return the one record of the picture, or none when it is reported."""
+    if isinstance(lines, DataError):
+        with collector.reporting(Place(str(label_path)), 0):
+            raise lines
+        return []
     collector.total += len(lines)
-    with collector.reporting(str(picture), len(lines)):
-        width, height = photo_size(picture)
+    with collector.reporting(Place(str(picture)), len(lines)):
+        width, height = check_photo(picture, decode=collector.options.decode)
         objects = []
         for line_number, line in lines:
-            source = f"{label_path}:{line_number}"
-            with collector.reporting(source):
-                objects.append(_read_line(line, width, height, names, source))
+            place = Place(str(label_path), line_number)
+            with collector.reporting(place):
+                objects.append(meaning.read(line, width, height, place, collector))
         return [ImageRecord(picture, width, height, image_id, tuple(objects))]
     return []
 
 
-def _read_line(
-    line: str, width: int, height: int, names: tuple[str, ...], source: str
-) -> ObjectRecord:
-    words = line.split()
-    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
-        raise AnnotationError(f"{len(words)} values in {shown(line)}; allowed is: class cx cy w h")
-    if not CLASS_NUMBER.fullmatch(words[0]) or int(words[0]) >= len(names):
-        raise AnnotationError(f"class {shown(words[0])}; allowed is 0 to {len(names) - 1}")
-    values = [number(word, "value") for word in words[1:]]
-    if any(abs(value) > 2 for value in values):
-        raise AnnotationError(f"{shown(line)} is not in fractions of the image, 0 to 1")
-    label = int(words[0]) + 1
-    if len(words) == 5:
-        cx, cy, w, h = values
+@dataclass(frozen=True)
+class _Meaning:
+    """What the numbers of a line mean: the class numbers, and whether key points follow a box."""
+
+    numbers: Sequence[int]
+    keypoints: bool
+
+    def read(
+        self, line: str, width: int, height: int, place: Place, collector: Collector
+    ) -> ObjectRecord:
+        """Return the object of a line."""
+        words = _words(line, collector)
+        polygon = len(words) >= 7 and len(words) % 2 == 1 and not self.keypoints
+        if len(words) != 5 and not polygon and not (self.keypoints and len(words) > 5):
+            raise AnnotationError(
+                f"{len(words)} values in {shown(line)}; allowed is: class cx cy w h"
+            )
+        label = self.numbers.index(self._class(words[0], collector)) + 1
+        values = [number(word, "value") for word in words[1:]]
+        if any(abs(one) > 2 for one in (values if polygon else values[:4])):
+            raise AnnotationError(f"{shown(line)} is not in fractions of the image, 0 to 1")
+        if polygon:
+            return _read_polygon(values, label, width, height, place, collector)
+        if len(words) > 5:
+            collector.mend("box taken from a line with key points")
+        cx, cy, w, h = values[:4]
         edges = ((cx - w / 2) * width, (cy - h / 2) * height)
         edges += ((cx + w / 2) * width, (cy + h / 2) * height)
         box = check_box(edges, width, height)
-        return ObjectRecord(label, box, (box[2] - box[0]) * (box[3] - box[1]), source)
+        return ObjectRecord(label, box, (box[2] - box[0]) * (box[3] - box[1]), place)
+
+    def _class(self, word: str, collector: Collector) -> int:
+        highest = max(self.numbers)
+        try:
+            known = whole_number(word, "class", 0, highest)
+        except AnnotationError as error:
+            raise AnnotationError(f"class {shown(word)}; allowed is 0 to {highest}") from error
+        if known not in self.numbers:
+            raise AnnotationError(f"class {shown(word)} has no name in the class list")
+        if not re.fullmatch(r"\d+", word, re.ASCII):
+            collector.mend("class number written with a point")
+        return known
+
+
+def _words(line: str, collector: Collector) -> list[str]:
+    if "," in line or ";" in line:
+        collector.mend("commas between the numbers of a line")
+    return re.split(r"[,;\s]+", line.strip(" ,;\t"))
+
+
+def _read_polygon(
+    values: Sequence[float],
+    label: int,
+    width: int,
+    height: int,
+    place: Place,
+    collector: Collector,
+) -> ObjectRecord:
     xs, ys = [x * width for x in values[0::2]], [y * height for y in values[1::2]]
     box = check_box((min(xs), min(ys), max(xs), max(ys)), width, height)
     corners = [value for corner in zip(xs, ys, strict=True) for value in corner]
-    polygon = check_segmentation([corners], width, height)
-    return ObjectRecord(label, box, float(mask_area(polygon, width, height)), source, polygon)
+    try:
+        polygon = check_segmentation([corners], width, height)
+    except AnnotationError:
+        if collector.options.masks:
+            raise
+        collector.mend("outline that cannot be drawn left out, its box kept")
+        return ObjectRecord(label, box, (box[2] - box[0]) * (box[3] - box[1]), place)
+    return ObjectRecord(label, box, float(mask_area(polygon, width, height)), place, polygon)
+
+
+def _have_keypoints(texts: dict[Path, Text]) -> bool:
+    """Tell whether the long lines are boxes with key points after them, not polygons.
+
+    All lines are equally long then, and the points lie in the box that the first four numbers
+    give; a polygon's first two corners are no box around its others.
+    """
+    known = [text for _, text in texts.values() if not isinstance(text, DataError)]
+    lines = [line.replace(",", " ").split() for text in known for _, line in text]
+    long = [line for line in lines if len(line) > 5]
+    if not long or len({len(line) for line in long}) > 1:
+        return False
+    seem = sum(_points_in_box(line) for line in long)
+    return seem >= KEYPOINT_SHARE * len(long)
+
+
+def _points_in_box(words: Sequence[str]) -> bool:
+    try:
+        cx, cy, w, h, *rest = (number(word, "value") for word in words[1:])
+    except AnnotationError:
+        return False
+    if min(cx - w / 2, cy - h / 2) < -TOLERANCE or max(cx + w / 2, cy + h / 2) > 1 + TOLERANCE:
+        return False
+    for dims in (2, 3):
+        if len(rest) % dims or (dims == 3 and not set(rest[2::3]) <= {0, 1, 2}):
+            continue
+        points = zip(rest[0::dims], rest[1::dims], strict=True)
+        inside = [
+            (x, y) == (0, 0)  # a point that is not in the picture
+            or (abs(x - cx) <= w / 2 + TOLERANCE and abs(y - cy) <= h / 2 + TOLERANCE)
+            for x, y in points
+        ]
+        if all(inside):
+            return True
+    return False

@@ -13,16 +13,19 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from common.findings import Place
+from common.labels.layout import Layout
 from common.labels.records import (
-    AnnotationError,
     AnnotationSet,
     Collector,
     ImageRecord,
     ObjectRecord,
+    ReadOptions,
 )
+from common.labels.values import AnnotationError
 from common.mask_boxes import masks_to_boxes_xyxy
 from common.mask_files import read_instance_ids
-from common.photos import PHOTO_SUFFIXES, photo_size
+from common.photos import PHOTO_SUFFIXES, check_photo
 
 IMAGES, MASKS = "PNGImages", "PedMasks"
 CLASS_NAMES = ("pedestrian",)
@@ -33,12 +36,23 @@ def has_pedestrians(folder: Path) -> bool:
     return (folder / MASKS).is_dir()
 
 
-def read_pedestrians(folder: str | Path, on_invalid: str = "refuse") -> AnnotationSet:
+def find_pedestrians(folder: Path) -> Layout | None:
+    """Recognise a folder of this layout; None where it is none."""
+    if not has_pedestrians(folder):
+        return None
+
+    def read(_: str | None, options: ReadOptions) -> AnnotationSet:
+        return read_pedestrians(folder, options)
+
+    return Layout("Penn-Fudan", (), read)
+
+
+def read_pedestrians(folder: str | Path, options: ReadOptions | None = None) -> AnnotationSet:
     """Read all pictures with one box and one mask for each pedestrian.
 
     Args:
         folder: with PNGImages and PedMasks.
-        on_invalid: "refuse" to raise on any problem, "drop" to leave the picture out.
+        options: how to read it; with "drop" a picture that has a problem is left out.
 
     Returns:
         The set; pictures are numbered from 0 in alphabetic order.
@@ -50,32 +64,31 @@ def read_pedestrians(folder: str | Path, on_invalid: str = "refuse") -> Annotati
     for name in (IMAGES, MASKS):
         if not (folder / name).is_dir():
             raise AnnotationError(f"the folder {folder / name} does not exist")
-    collector = Collector(folder, on_invalid)
+    collector = Collector.start(folder, options or ReadOptions())
     photos = sorted(p for p in (folder / IMAGES).iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
     masks = {p.stem: p for p in sorted((folder / MASKS).iterdir()) if p.stem.endswith("_mask")}
     if not photos:
         raise AnnotationError(f"{folder / IMAGES} has no picture")
     images = []
-    for image_id, photo in enumerate(photos):
+    for image_id, photo in enumerate(collector.track(photos)):
         mask = masks.pop(f"{photo.stem}_mask", None)
-        with collector.reporting(str(photo)):
+        with collector.reporting(Place(str(photo))):
             if mask is None:
                 raise AnnotationError(f"has no mask {folder / MASKS / photo.stem}_mask.png")
-            images.append(_read_picture(photo, mask, image_id))
+            images.append(_read_picture(photo, mask, image_id, collector))
             collector.total += len(images[-1].objects)
     for mask in masks.values():
-        with collector.reporting(str(mask)):
+        with collector.reporting(Place(str(mask))):
             raise AnnotationError(f"has no picture in {folder / IMAGES}")
     return collector.finish(images, CLASS_NAMES, (1,))
 
 
-def _read_picture(photo: Path, mask: Path, image_id: int) -> ImageRecord:
+def _read_picture(photo: Path, mask: Path, image_id: int, collector: Collector) -> ImageRecord:
     ids = read_instance_ids(mask)  # (H, W)
     height, width = ids.shape
-    if photo_size(photo) != (width, height):
-        raise AnnotationError(
-            f"is {photo_size(photo)} pixels (width, height), but {mask} is {(width, height)}"
-        )
+    size = check_photo(photo, decode=collector.options.decode)
+    if size != (width, height):
+        raise AnnotationError(f"is {size} pixels (width, height), but {mask} is {(width, height)}")
     numbers, counts = np.unique(ids, return_counts=True)
     inside = numbers != 0
     planes = (ids == numbers[inside, None, None]).astype(np.uint8)  # (N, H, W)
@@ -83,7 +96,7 @@ def _read_picture(photo: Path, mask: Path, image_id: int) -> ImageRecord:
     runs = coco_mask.encode(np.asfortranarray(planes.transpose(1, 2, 0)))  # N RLEs
     found = zip(boxes_xyxy, counts[inside].tolist(), numbers[inside].tolist(), runs, strict=True)
     objects = [
-        ObjectRecord(1, tuple(box), float(area), f"{mask}: instance {number}", rle)
+        ObjectRecord(1, tuple(box), float(area), Place(str(mask), None, f"instance {number}"), rle)
         for box, area, number, rle in found
     ]
     return ImageRecord(photo, width, height, image_id, tuple(objects))

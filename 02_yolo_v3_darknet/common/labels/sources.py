@@ -1,21 +1,26 @@
 """The labelled pictures of a training by name: drawn street scenes, Penn-Fudan, or your own.
 
 This is the one reader of the detection lessons. It gives three parts, see `common/parts.py`, each
-an `AnnotationSet` whose every label has passed the checks of `common/labels/records.py`.
+an `AnnotationSet` whose every label has passed the checks of `common/labels/values.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.labels.pedestrians import has_pedestrians, read_pedestrians
-from common.labels.read import list_splits, read_annotations
-from common.labels.records import AnnotationError, AnnotationSet
-from common.parts import Part, PartsError, divide, plan_parts
+from common.findings import Problem, refusal
+from common.labels.layout import Layout
+from common.labels.pedestrians import find_pedestrians
+from common.labels.read import find_layout, read_layout
+from common.labels.records import AnnotationSet, ReadOptions
+from common.labels.values import AnnotationError
+from common.parts import PartsError, read_parts
 from common.penn_fudan import fetch_penn_fudan
 from common.street.parts import NUM_TEST_SCENES, NUM_VALIDATION_SCENES, STREET_FOLDER, draw_part
+
+TINY = 2.0  # pixels: boxes that all lie in this corner are fractions of the picture
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def load_labels(
 
     Args:
         data: `street` (drawn the first time), `penn_fudan` (downloaded the first time), or a
-            folder or .json file that `common.labels.read.read_annotations` understands.
+            folder or file that `common.labels.read.find_layout` understands.
         masks: every object needs a mask; of Penn-Fudan's layout, and so of the street, the masks
             of the pedestrians are read then.
         seed: chooses the parts of data without lists of its own.
@@ -59,66 +64,159 @@ def load_labels(
         train_split, validation_split, test_split: the data's own lists to use; by default those
             with usual names.
         street_folder: where the drawn scenes are kept.
-        progress: show a progress bar on stderr while drawing.
+        progress: show a progress bar on stderr.
 
     Raises:
         AnnotationError: the data cannot be trained on; names file and line.
         PennFudanError: the download fails.
     """
+    options = ReadOptions(on_invalid, masks, progress=progress)
     if data == "street":
-        return _street(street_folder, num_scenes, masks, progress)
+        return _street(street_folder, num_scenes, options)
     path = fetch_penn_fudan() if data == "penn_fudan" else Path(data)
     if not path.exists():
         raise AnnotationError(
             f"data {data!r}: allowed are street, penn_fudan or a path that exists"
         )
-    known = list_splits(path) if path.is_dir() else ()
+    layout = layout_for(path, masks)
+    asked = {"train": train_split, "validation": validation_split, "test": test_split}
     try:
-        plan = plan_parts(known, train_split, validation_split, test_split)
-        return _read_parts(path, plan, masks, seed, on_invalid)
+        parts, read = read_parts(
+            layout.lists, lambda name: read_list(layout, name, options),
+            AnnotationSet.part, seed, asked,
+        )  # fmt: skip
     except PartsError as error:
         raise AnnotationError(f"{path}: {error}") from error
+    return _checked(parts, read)
 
 
-def _read_parts(
-    path: Path, plan: Mapping[str, Part], masks: bool, seed: int, on_invalid: str
-) -> LabelledParts:
-    read = {
-        source: _read(path, source, masks, on_invalid)
-        for source in {part.source: None for part in plan.values()}
-    }
-    parts = {}
-    for name, part in plan.items():
-        whole = read[part.source]
-        parts[name] = whole.part(divide(len(whole.images), part.shares, seed)[name])
-    return _checked(parts, [one.summary() for one in read.values()])
+def layout_for(path: Path, masks: bool) -> Layout:
+    """Return the format of a path; with `masks`, Penn-Fudan's comes first.
+
+    Raises:
+        AnnotationError: see `common.labels.read.find_layout`.
+    """
+    return (find_pedestrians(path) if masks else None) or find_layout(path)
 
 
-def _read(path: Path, split: str | None, masks: bool, on_invalid: str) -> AnnotationSet:
-    if masks and has_pedestrians(path):
-        return read_pedestrians(path, on_invalid)
-    return read_annotations(path, split=split, on_invalid=on_invalid)
+def read_list(layout: Layout, name: str | None, options: ReadOptions) -> AnnotationSet:
+    """Read one list of data, and make sure that its objects have masks, if masks count.
+
+    Raises:
+        AnnotationError: see `common.labels.read.read_annotations`; or an object has no mask, or
+            there is hardly anything but crowd regions.
+    """
+    read = read_layout(layout, name, options)
+    if read.crowd and not read.kept:
+        raise AnnotationError(
+            f"{read.source}: all {read.crowd} objects are crowd regions (iscrowd 1), which are not "
+            "learned. Where each is one object, write 0 for iscrowd; CVAT does so for polygons"
+        )
+    check_scale(read)
+    if read.crowd > read.kept:
+        note = f"{read.crowd} of {read.crowd + read.kept} objects are crowd regions: not learned"
+        read = replace(read, notes=(*read.notes, note))
+    return with_masks(read, options.on_invalid) if options.masks else read
 
 
-def _street(folder: Path, num_scenes: int, masks: bool, progress: bool) -> LabelledParts:
+def with_masks(read: AnnotationSet, on_invalid: str) -> AnnotationSet:
+    """Return the set without objects that have no mask.
+
+    Raises:
+        AnnotationError: there are such objects and they are refused, or no other is left.
+    """
+    message = "the object has no outline: --task boxes does without"
+    bare = [
+        Problem(one.source, message)
+        for image in read.images
+        for one in image.objects
+        if one.segmentation is None
+    ]
+    if bare and (on_invalid == "refuse" or len(bare) == read.kept + read.crowd):
+        raise AnnotationError(refusal(read.source, bare, f"in {read.total} annotations"))
+    images = [
+        replace(image, objects=tuple(o for o in image.objects if o.segmentation is not None))
+        for image in read.images
+    ]
+    return replace(read, images=tuple(images), problems=(*read.problems, *bare))
+
+
+def check_scale(read: AnnotationSet) -> None:
+    """Refuse boxes that are fractions of the picture, written where pixels are meant.
+
+    Raises:
+        AnnotationError: all boxes lie in the first two pixels.
+    """
+    boxes = [one.box_xyxy for image in read.images for one in image.objects]
+    sides = [side for image in read.images for side in (image.width, image.height)]
+    if boxes and min(sides) > 10 * TINY and all(max(box) <= TINY for box in boxes):
+        raise AnnotationError(
+            f"{read.source}: all {len(boxes)} boxes lie in the first {TINY:.0f} pixels: they seem "
+            "to be fractions of the picture; multiply them by its width and height"
+        )
+
+
+def _street(folder: Path, num_scenes: int, options: ReadOptions) -> LabelledParts:
     counts = {"train": num_scenes, "validation": NUM_VALIDATION_SCENES, "test": NUM_TEST_SCENES}
-    parts = {
-        name: _read(draw_part(folder, name, count, progress), None, masks, "refuse")
-        for name, count in counts.items()
-    }
-    return _checked(parts, [one.summary() for one in parts.values()])
+    parts = {}
+    for name, count in counts.items():
+        scenes = draw_part(folder, name, count, options.progress)
+        parts[name] = read_layout(layout_for(scenes, options.masks), None, options)
+    return _checked(parts, list(parts.values()))
 
 
-def _checked(parts: dict[str, AnnotationSet], summaries: list[str]) -> LabelledParts:
-    """Refuse parts that cannot be trained on together."""
+def _checked(parts: dict[str, AnnotationSet], read: Sequence[AnnotationSet]) -> LabelledParts:
+    """Give all parts the same classes, and refuse parts that cannot be trained on together."""
+    parts, notes = same_classes(parts)
     train = parts["train"]
-    for name, part in parts.items():
-        if part.class_names != train.class_names:
-            raise AnnotationError(
-                f"{train.source} has the classes {', '.join(train.class_names)}, but the {name} "
-                f"part {part.source} has {', '.join(part.class_names)}"
-            )
     if not train.kept:
         raise AnnotationError(f"{train.source}: the pictures to train on have no object at all")
     sizes = ", ".join(f"{len(part.images)} {name}" for name, part in parts.items())
-    return LabelledParts(**parts, report="\n".join([*summaries, f"pictures: {sizes}"]))
+    lines = [one.summary() for one in read] + [f"  note: {note}" for note in notes]
+    return LabelledParts(**parts, report="\n".join([*lines, f"pictures: {sizes}"]))
+
+
+def same_classes(
+    parts: Mapping[str, AnnotationSet],
+) -> tuple[dict[str, AnnotationSet], list[str]]:
+    """Number the classes of all parts as the first part does, by their names.
+
+    Returns:
+        The parts, and lines that say what was changed.
+
+    Raises:
+        AnnotationError: objects of another part have a class that the first part's list lacks.
+    """
+    first, *others = parts.values()
+    names, ids, notes = list(first.class_names), list(first.category_ids), []
+    for name, part in parts.items():
+        new = [one for one in part.class_names if one not in names]
+        used = [one for one in new if one in count_objects(part)]
+        if used and not part.names_found:
+            raise AnnotationError(
+                f"{first.source} has the classes {', '.join(first.class_names)}, but the {name} "
+                f"part {part.source} has {', '.join(part.class_names)}: write one list for all"
+            )
+        if used:
+            notes.append(f"{', '.join(used)}: in the {name} part alone, so nothing learns it")
+        elif new:
+            notes.append(f"{', '.join(new)}: a class of the {name} part alone, without objects")
+        ids += range(max(ids) + 1, max(ids) + 1 + len(used))
+        names += used
+    moved = [part for part in others if part.class_names != first.class_names]
+    if any([n for n in part.class_names if n in names] != _in_order(part, names) for part in moved):
+        notes.append("the parts number their classes differently: matched by name")
+    return {name: part.relabelled(names, ids) for name, part in parts.items()}, notes
+
+
+def _in_order(part: AnnotationSet, names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in part.class_names]
+
+
+def count_objects(read: AnnotationSet) -> dict[str, int]:
+    """Count the ordinary objects of each class that has any."""
+    counts: dict[str, int] = {}
+    for one in (one for image in read.images for one in image.objects if not one.iscrowd):
+        name = read.class_names[one.label - 1]
+        counts[name] = counts.get(name, 0) + 1
+    return counts

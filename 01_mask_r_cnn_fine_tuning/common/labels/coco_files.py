@@ -1,0 +1,99 @@
+"""Where COCO's JSON files lie in a folder, and which list each of them is.
+
+annotations.json, _annotations.coco.json, result.json or any other name
+annotations/instances_train.json, annotations/instances_val.json
+train.json, val.json, or annotations/train.json ...
+train/_annotations.coco.json, valid/_annotations.coco.json
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from common.labels.coco import read_coco
+from common.labels.coco_entries import KEYS, load_json
+from common.labels.layout import Layout, folders_in, list_name
+from common.labels.records import AnnotationSet, ReadOptions
+from common.labels.values import AnnotationError
+
+USUAL = ("annotations.json", "_annotations.coco.json")
+HEAD_CHARACTERS = 2000
+
+
+def find_coco(path: Path) -> Layout | None:
+    """Recognise a COCO file, or a folder with such files; None for others.
+
+    Raises:
+        AnnotationError: it is unclear which of several files is meant.
+    """
+    if path.is_file():
+        return _layout({None: path}, path) if path.suffix.lower() == ".json" else None
+    whole = next((path / name for name in USUAL if (path / name).is_file()), None)
+    if whole is not None:
+        return _layout({None: whole}, path)
+    files: dict[str, list[Path]] = {}
+    for place in _places(path):
+        for file in sorted(one for one in place.glob("*") if one.suffix.lower() == ".json"):
+            if file.name in USUAL or file.name.startswith("instances_") or is_coco(file):
+                files.setdefault(_list_of(file, path), []).append(file)
+    if not files:
+        return None
+    twice = next((found for found in files.values() if len(found) > 1), None)
+    if twice is not None:
+        both = " or ".join(str(one) for one in twice[:2])
+        raise AnnotationError(f"{path} has several COCO files, choose one with its path: {both}")
+    named = {name: found[0] for name, found in files.items()}
+    only = next(iter(named))
+    if len(named) == 1 and list_name([only]) is None:
+        return _layout({None: named[only]}, path)
+    return _layout(dict(named), path)
+
+
+def _layout(files: dict[str | None, Path], folder: Path) -> Layout:
+    lists = tuple(sorted(name for name in files if name is not None))
+
+    def read(split: str | None, options: ReadOptions) -> AnnotationSet:
+        if split is None and None not in files:
+            raise AnnotationError(f"{folder}: choose one split of {', '.join(lists)}")
+        if split is not None and split not in files:
+            raise AnnotationError(
+                f"{folder}: nothing to read for split {split!r}; its splits are: "
+                f"{', '.join(lists) or 'none'}"
+            )
+        return read_coco(files[split], options)
+
+    return Layout("COCO", lists, read)
+
+
+def _places(folder: Path) -> list[Path]:
+    """Return the folders in which files are looked for: not those of labelme's many files."""
+    return [one for one in folders_in(folder) if sum(1 for _ in one.glob("*.json")) < 20]
+
+
+def _list_of(file: Path, folder: Path) -> str:
+    """Return the name of the list that a file is: of its folder, or in its own name."""
+    inside = file.relative_to(folder).parts[:-1]
+    if file.name in USUAL and inside:
+        return inside[0]
+    stem = file.stem.removeprefix("instances_")
+    words = [stem, *re.split(r"[_\-. ]", stem)]
+    return list_name(words) or list_name(inside) or stem
+
+
+def is_coco(path: Path) -> bool:
+    """Tell whether a JSON file is COCO's, by the keys of its top level."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_CHARACTERS)
+    except OSError:
+        return False
+    encoding = json.detect_encoding(head)
+    if not head.decode(encoding, "ignore").lstrip().startswith("{"):
+        return False
+    try:
+        content = load_json(path)
+    except AnnotationError:  # a damaged file is said when nothing better is found
+        return any(f'"{key}"' in head.decode(encoding, "ignore") for key in KEYS)
+    return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in KEYS)

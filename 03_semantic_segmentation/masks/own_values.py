@@ -1,0 +1,117 @@
+"""The classes of masks that come without a class table, where their values leave no doubt.
+
+- Index masks of 0, 1, ... (and 255 for ignored pixels): numbered classes.
+- Masks of two values, 0 and 1 or 0 and the largest: background and foreground.
+- Masks in Pascal VOC's folder and colours: the classes of Pascal VOC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from common.findings import DataError
+from masks.class_table import (
+    BLACK_AND_WHITE,
+    IGNORE_INDEX,
+    LARGEST_VALUE,
+    ClassTable,
+    numbered_classes,
+    voc_colors,
+    voc_table,
+)
+from masks.label_maps import JPEG_FORMATS, open_mask
+from masks.levels import cut_jpeg, gray_levels
+
+TWO_CLASSES = ("background", "foreground")
+BRIGHT_VALUES = (1, BLACK_AND_WHITE[1], LARGEST_VALUE)
+VALUES_SHOWN = 20
+
+
+def number_classes(masks: Sequence[Path], voc: bool = False) -> tuple[ClassTable, str | None]:
+    """Name the classes of masks that come without a table; unreadable ones are passed over.
+
+    Args:
+        masks: the files, one or more.
+        voc: they stand in a folder as Pascal VOC has it.
+
+    Returns:
+        The classes, and a line about them for the reader, or None.
+
+    Raises:
+        DataError: a mask has a palette or colours, the values leave a doubt, or no mask is
+            readable.
+    """
+    found: set[int] = set()
+    colored: list[tuple[Path, str]] = []
+    is_voc, broken = voc, None
+    for mask in masks:
+        try:
+            image = open_mask(mask)
+            levels = _levels(image, mask)
+        except DataError as error:
+            broken = error
+            continue
+        is_voc = is_voc and _in_voc_colors(image)
+        if levels is None:
+            colored.append((mask, "palette" if image.mode == "P" else "color"))
+        else:
+            found |= set(np.unique(levels).tolist())
+    if is_voc and colored:
+        return voc_table(), "the classes and colours are Pascal VOC's"
+    if colored:
+        mask, kind = colored[0]
+        raise DataError(
+            f"{mask} is a {kind} mask and there is no class table: write classes.json beside "
+            "the pictures, which says what its values or colors mean"
+        )
+    if broken is not None and not found:
+        raise broken
+    return _from_found(found, masks[0].parent)
+
+
+def _from_found(found: set[int], folder: Path) -> tuple[ClassTable, str | None]:
+    brightest = max(found)
+    if found == {0, brightest} and brightest in BRIGHT_VALUES:
+        note = f"0 is background, {brightest} is foreground: a class table gives them other names"
+        return ClassTable(TWO_CLASSES, (0, brightest), source=str(folder)), note
+    classes = found - {IGNORE_INDEX}
+    if len(classes) < 2 or max(classes) != len(classes) - 1:
+        shown = sorted(found)
+        more = ", ..." if len(shown) > VALUES_SHOWN else ""
+        raise DataError(
+            f"the masks in {folder} hold the values [{str(shown[:VALUES_SHOWN])[1:-1]}{more}]; "
+            "without a class table they must be 0, 1, ... and 255 for ignored pixels, or 0 and "
+            "255 alone: write classes.json"
+        )
+    return numbered_classes([f"class {k}" for k in range(len(classes))], str(folder)), None
+
+
+def _levels(image: Image.Image, mask: Path) -> np.ndarray | None:
+    """Return the values of a mask that shows gray levels, (H, W); None for colours."""
+    levels = gray_levels(image)
+    if levels is None or image.format not in JPEG_FORMATS:
+        return levels
+    cut = cut_jpeg(levels)
+    if cut is None:
+        raise DataError(f"{mask}: is a JPEG, which blurs classes; store masks as PNG")
+    return cut
+
+
+def _in_voc_colors(image: Image.Image) -> bool:
+    """Tell whether all colours that occur are Pascal VOC's, and numbers have their own ones."""
+    named = [*range(len(voc_table().names)), IGNORE_INDEX]
+    colors = voc_colors(256)
+    if image.mode == "P":
+        palette = np.asarray(image.convert("RGB")).reshape(-1, 3)  # (H * W, 3)
+        numbers = np.asarray(image).reshape(-1)
+        occurring = np.unique(np.column_stack([numbers, palette]), axis=0).tolist()
+        return all(k in named and colors[k] == tuple(color) for k, *color in occurring)
+    if image.mode not in ("RGB", "RGBA"):
+        return False
+    allowed = {colors[k] for k in named}
+    occurring = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0).tolist()
+    return all(tuple(color) in allowed for color in occurring)
