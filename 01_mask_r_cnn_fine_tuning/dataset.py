@@ -32,7 +32,6 @@ from common.labels.masks import decode_masks
 from common.labels.read import read_annotations
 from common.labels.records import AnnotationSet, ImageRecord, ObjectRecord
 from common.labels.sources import load_labels
-from common.labels.survey import survey_labels
 from common.labels.values import AnnotationError
 from common.photos import read_photo
 from common.street.parts import STREET_FOLDER
@@ -159,9 +158,6 @@ def load_data(
         DetectionDataset(labels.test, plain, masks=masks),
         labels.report,
     )
-
-
-survey_data = survey_labels  # of `check_data.py`
 
 
 def _columns(objects: Sequence[ObjectRecord]) -> tuple[np.ndarray, ...]:

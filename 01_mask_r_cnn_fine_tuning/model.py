@@ -43,9 +43,7 @@ from common.settings import read_run
 from settings import BACKBONES, Settings
 
 MASK_THRESHOLD = 0.5  # a pixel of a mask is the object's above it
-MASK_HIDDEN = (
-    256  # channels between a COCO mask head's two last layers, as in the official tutorial
-)
+MASK_HIDDEN = 256  # channels between a mask head's last two layers, as in the official tutorial
 
 PYRAMID_CHANNELS = 64
 BOX_UNITS = 256
@@ -53,7 +51,14 @@ MASK_CHANNELS = (64, 64)
 ANCHOR_SIZES = ((24.0,), (56.0,), (128.0,))  # on strides 8, 16, 32: pixels, square root of area
 ANCHOR_RATIOS = (0.5, 1.0, 2.5)  # height / width; standing people are about 2.5
 TRAINED_STAGES = 5  # of the small backbone's seven; the first ones know edges and textures
-CANONICAL_SCALE = 448  # below 112 pixels an object is read from stride 4: outlines need it
+CANONICAL_SCALE = 448  # below 224 pixels an object is read from stride 4: outlines need it
+SMALL_OPTIONS = {  # of the detector on EfficientNet-Lite0
+    "size_divisible": 16,  # 240 rows are seen as they are
+    "image_mean": IMAGE_MEAN,
+    "image_std": IMAGE_STD,
+    "box_batch_size_per_image": 64,
+    "box_detections_per_img": 30,
+}
 
 
 def mask_rcnn(
@@ -208,7 +213,9 @@ class LiteBackbone(nn.Module):
 def fold_batch_norm(module: nn.Module) -> None:
     """Make each batch norm a part of the convolution in front of it: the same function, sooner.
 
-    timm's batch norm layers carry the activation behind them, which stays.
+    Its scale becomes a part of the kernels and its shift the bias; both go on learning. Its
+    statistics stay as they are. timm's batch norm layers carry the activation behind them, which
+    stays.
     """
     convolution = ""
     for name, child in module.named_children():
@@ -216,6 +223,7 @@ def fold_batch_norm(module: nn.Module) -> None:
             convolution = name
         elif isinstance(child, nn.BatchNorm2d):
             fused = fuse_conv_bn_eval(module.get_submodule(convolution).eval(), child.eval())
+            fused.bias.requires_grad_(True)  # fuse_conv_bn_eval leaves it as the running mean was
             setattr(module, convolution, fused)
             setattr(module, name, child.act)
         else:
@@ -238,32 +246,11 @@ class ProposalsFromStride8(RegionProposalNetwork):
         return super().forward(images, OrderedDict([*features.items()][1:]), targets)
 
 
-def on_lite_backbone(
-    body: LiteBackbone, num_classes: int, masks: bool, **options: Any
-) -> tv.FasterRCNN:
-    """Way 2 in full: every part is chosen for pictures of some 320 x 240 pixels and a CPU."""
-    roi_align = MultiScaleRoIAlign(body.names, 7, 2, canonical_scale=CANONICAL_SCALE)
-    settings: dict[str, Any] = {
-        "size_divisible": 16,  # 240 rows are seen as they are
-        "image_mean": IMAGE_MEAN,
-        "image_std": IMAGE_STD,
-        "rpn_anchor_generator": AnchorGenerator(ANCHOR_SIZES, (ANCHOR_RATIOS,) * 3),
-        "box_roi_pool": roi_align,
-        "box_head": TwoMLPHead(body.out_channels * 7 * 7, BOX_UNITS),
-        "box_predictor": FastRCNNPredictor(BOX_UNITS, num_classes),
-        "box_batch_size_per_image": 64,
-        "box_detections_per_img": 30,
-    }
-    if masks:
-        settings |= {
-            "mask_roi_pool": MultiScaleRoIAlign(body.names, 14, 2, canonical_scale=CANONICAL_SCALE),
-            "mask_head": MaskRCNNHeads(body.out_channels, MASK_CHANNELS, 1),
-            "mask_predictor": MaskRCNNPredictor(MASK_CHANNELS[-1], MASK_CHANNELS[-1], num_classes),
-        }
-    model = (tv.MaskRCNN if masks else tv.FasterRCNN)(body, **(settings | options))
-    model.rpn = ProposalsFromStride8(
-        model.rpn.anchor_generator,
-        model.rpn.head,
+def proposals_from_stride_8(rpn: RegionProposalNetwork) -> ProposalsFromStride8:
+    """Return the network with the same anchors and layers, for pictures with few objects."""
+    return ProposalsFromStride8(
+        rpn.anchor_generator,
+        rpn.head,
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
         batch_size_per_image=128,
@@ -272,6 +259,28 @@ def on_lite_backbone(
         post_nms_top_n={"training": 150, "testing": 60},
         nms_thresh=0.7,
     )
+
+
+def on_lite_backbone(
+    body: LiteBackbone, num_classes: int, masks: bool, **options: Any
+) -> tv.FasterRCNN:
+    """Way 2 in full: every part is chosen for pictures of some 320 x 240 pixels and a CPU."""
+    roi_align = {"featmap_names": body.names, "sampling_ratio": 2}
+    roi_align |= {"canonical_scale": CANONICAL_SCALE}
+    settings: dict[str, Any] = SMALL_OPTIONS | {
+        "rpn_anchor_generator": AnchorGenerator(ANCHOR_SIZES, (ANCHOR_RATIOS,) * 3),
+        "box_roi_pool": MultiScaleRoIAlign(output_size=7, **roi_align),
+        "box_head": TwoMLPHead(body.out_channels * 7 * 7, BOX_UNITS),
+        "box_predictor": FastRCNNPredictor(BOX_UNITS, num_classes),
+    }
+    if masks:
+        settings |= {
+            "mask_roi_pool": MultiScaleRoIAlign(output_size=14, **roi_align),
+            "mask_head": MaskRCNNHeads(body.out_channels, MASK_CHANNELS, 1),
+            "mask_predictor": MaskRCNNPredictor(MASK_CHANNELS[-1], MASK_CHANNELS[-1], num_classes),
+        }
+    model = (tv.MaskRCNN if masks else tv.FasterRCNN)(body, **(settings | options))
+    model.rpn = proposals_from_stride_8(model.rpn)
     start_undecided(model)
     return model.to(memory_format=torch.channels_last)
 
@@ -296,7 +305,9 @@ def build_model(settings: Settings, num_classes: int, pretrained: bool | None = 
     builder = mask_rcnn if settings.task == "masks" else faster_rcnn
     trained = settings.pretrained if pretrained is None else pretrained
     shorter, longer = settings.image_size
-    return builder(settings.backbone, num_classes, trained, min_size=shorter, max_size=longer)
+    options = {"min_size": shorter, "max_size": longer}
+    options["live_batch_norm"] = settings.batch_norm == "live"
+    return builder(settings.backbone, num_classes, trained, **options)
 
 
 def load_detector(path: str | Path) -> tuple[nn.Module, tuple[str, ...], Settings]:

@@ -12,6 +12,7 @@ from common.settings import change_preset, check_settings, choose_preset, settin
 __all__ = ["PRESETS", "TASKS", "Settings", "choose_preset", "make_settings"]
 
 TASKS = ("masks", "boxes")
+BATCH_NORMS = ("fixed", "live")
 BACKBONES = ("resnet50", "mobilenet_v3", "efficientnet_lite0")
 
 
@@ -29,6 +30,9 @@ class Settings:
     task: str = setting("masks", "masks: Mask R-CNN; boxes: Faster R-CNN", choices=TASKS)
     backbone: str = setting("efficientnet_lite0", "below the detector", choices=BACKBONES)
     pretrained: bool = setting(True, "start from trained weights")
+    batch_norm: str = setting(
+        "fixed", "statistics: pretraining's or each batch's", choices=BATCH_NORMS
+    )
     image_size: tuple[int, int] = setting(
         (240, 352), "the shorter side is scaled to the first, the longer to the second at most",
         at_least=32, metavar=("SHORT", "LONG"),
@@ -60,14 +64,8 @@ class Settings:
 PRESETS = {
     # Drawn scenes, each seen once; a backbone from ImageNet. For a laptop without a network.
     "street": Settings(),
-    # Photos on a CPU: the same network, larger pictures, several passes over few of them.
-    "photos": Settings(
-        preset="photos",
-        data="penn_fudan",
-        image_size=(320, 480),
-        epochs=6,
-        photometric=0.5,
-    ),
+    # Photos on a CPU: the same network, many passes over few pictures.
+    "photos": Settings(preset="photos", data="penn_fudan", epochs=14, photometric=0.5),
     # torchvision's fine-tuning tutorial, with a cosine schedule instead of steps. For a GPU.
     "full": Settings(
         preset="full",

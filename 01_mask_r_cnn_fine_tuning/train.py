@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from common.coco_metrics import format_metrics
 from common.command import Command, given_settings, write_json
+from common.loading import fit_batch
 from common.loss_curves import plot_losses, write_figure
 from common.processes import Processes, connected
 from common.run import Run
@@ -35,12 +36,15 @@ EPILOG = """examples:
   torchrun --nproc-per-node 2 train.py --batch-size 4 --out runs/two
   python predict.py photo.jpg --checkpoint runs/mine/best.pt --out found
 
-your own pictures (--data PATH), any of these layouts:
-  COCO         PATH/annotations.json, or PATH/annotations/instances_train.json and _val.json
-  Pascal VOC   PATH/Annotations/*.xml, JPEGImages; ImageSets/Main/train.txt and test.txt if any
-  YOLO         PATH/images, PATH/labels (perhaps with train and val in both), PATH/classes.txt
-  Penn-Fudan   PATH/PNGImages/x.png, PATH/PedMasks/x_mask.png: a number for each person
---task masks needs an outline or a mask for every object: COCO, YOLO polygons or Penn-Fudan.
+your own pictures (--data PATH), which are looked at by python check_data.py PATH:
+  COCO         a JSON file, also train.json and val.json, or one in each of train/ and valid/
+  Pascal VOC   Annotations/*.xml, JPEGImages, ImageSets/Main/train.txt; or XML beside the pictures
+  YOLO         images/, labels/ and classes.txt or data.yaml; or train/ and val/; or a .yaml file
+  Darknet      obj.data with its lists; or train/ and valid/ with _darknet.labels
+  labelme      x.json beside x.jpg
+  CVAT         annotations.xml, of the export "for images"
+  Penn-Fudan   PNGImages/x.png, PedMasks/x_mask.png: a number for each person
+--task masks needs an outline or a mask for every object.
 Without lists of its own, the data is divided into 10 parts for training, 2 for validation and 5
 for the test.
 
@@ -58,6 +62,9 @@ def train_and_report(options: argparse.Namespace, processes: Processes) -> None:
     data = processes.in_turn(lambda: load_data(settings))
     if processes.rank == 0:
         print(data.report)
+    if options.batch_size is None:
+        settings = fit_batch(settings, len(data.train), processes)
+    if processes.rank == 0:
         print(f"preset {settings.preset} on {processes.device}: {settings}")
     run = train(
         settings,

@@ -28,7 +28,6 @@ from boxes import Letterbox, xyxy_to_cxcywh
 from common.labels.read import list_splits, read_annotations
 from common.labels.records import AnnotationSet, ObjectRecord
 from common.labels.sources import load_labels
-from common.labels.survey import survey_labels
 from common.parts import NAMES
 from common.photos import read_photo
 from common.street.parts import NUM_TEST_SCENES, STREET_FOLDER, draw_part
@@ -229,6 +228,3 @@ def load_test_photos(
     usual = (one for one in (*NAMES["test"], *NAMES["validation"]) if one in known)
     split = split or next(usual, None)
     return PhotoSet(read_annotations(path, split=split, on_invalid=on_invalid))
-
-
-survey_data = survey_labels  # of `check_data.py`

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from common.command import Command, make_parser
 from common.files import replacing
 from common.survey import Survey
-from dataset import survey_data
+from own_data import survey_data
 
 EPILOG = """examples:
   python check_data.py my_photos                  format, parts, classes, sizes, likely mistakes

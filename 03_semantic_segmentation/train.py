@@ -17,6 +17,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from common.command import Command, given_settings, write_json
+from common.loading import fit_batch
 from common.loss_curves import plot_losses, write_figure
 from common.processes import Processes, connected
 from common.run import Run
@@ -36,11 +37,14 @@ EPILOG = """examples:
   torchrun --nproc-per-node 2 train.py --batch-size 8 --out runs/two
   python predict.py photo.jpg --checkpoint runs/mine/best.pt --out found
 
-your own pictures (--data PATH):
-  PATH/images/x.jpg, PATH/masks/x.png     a pair for each picture; or the same inside PATH/train,
-                                          PATH/val and PATH/test
-  PATH/classes.json                       what the masks hold; .csv and .txt are read too
-Masks have numbers, a palette or RGB colours; masks/class_table.py shows the tables for each.
+your own pictures (--data PATH), which are looked at by python check_data.py PATH:
+  images/x.jpg, masks/x.png        a pair for each picture; also image/ and label/, imgs/ and the like
+  train/ and val/ in them or around them; train/ with trainannot/ or train_labels/
+  JPEGImages/, SegmentationClass/  Pascal VOC, with ImageSets/Segmentation/train.txt; CVAT
+  x.jpg, x_mask.png                side by side, as Roboflow writes them
+  x/images/x.png, x/masks/*.png    one mask file an object: they are joined
+What the masks hold stands in classes.json, classes.csv, classes.txt, labelmap.txt, class_dict.csv,
+_classes.csv or the like: numbers, a palette or RGB colours; masks/table_files.py shows them.
 Without lists of its own, the data is divided into 10 parts for training, 2 for validation and 5
 for the test.
 
@@ -58,6 +62,9 @@ def train_and_report(options: argparse.Namespace, processes: Processes) -> None:
     data = processes.in_turn(lambda: load_data(settings))
     if processes.rank == 0:
         print(data.report)
+    if options.batch_size is None:
+        settings = fit_batch(settings, len(data.train), processes)
+    if processes.rank == 0:
         print(f"preset {settings.preset} on {processes.device}: {settings}")
     run = train(
         settings,

@@ -32,6 +32,7 @@ PACKAGES = {
     "skimage": "scikit-image",
     "IPython": "jupyter",
     "nbformat": "jupyter",
+    "yaml": "pyyaml",
     "segmentation_models_pytorch": "segmentation-models-pytorch",
 }
 

@@ -18,8 +18,6 @@ from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import TypeVar
 
-import torch
-
 T = TypeVar("T", bound=Sized)
 
 NAMES = {
@@ -64,11 +62,12 @@ def plan_parts(
     """
     asked = {"train": train, "validation": validation, "test": test}
     listed = ", ".join(known) or "none"
+    small = {one.lower(): one for one in reversed(known)}  # CVAT's are Train, Validation and Test
     chosen: dict[str, str | None] = {}
     for part, name in asked.items():
         if name is not None and name not in known:
             raise PartsError(f"there is no list {name!r}; the data's lists are: {listed}")
-        chosen[part] = name or next((one for one in NAMES[part] if one in known), None)
+        chosen[part] = name or next((small[one] for one in NAMES[part] if one in small), None)
     if chosen["train"] is None and any(chosen.values()):
         raise PartsError(
             f"which list to train on? The data's lists are: {listed}; choose with --train-split, "
@@ -136,6 +135,8 @@ def divide(count: int, shares: Mapping[str, int], seed: int) -> dict[str, list[i
             f"{count} picture(s) cannot be divided into {', '.join(shares)}: {len(shares)} are the "
             "least"
         )
+    import torch  # here, as to look at data needs none of it
+
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     first, *others = shares
     total, parts = sum(shares.values()), {}

@@ -62,6 +62,7 @@ def read_photo(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
             150 million pixels, or levels that are no whole numbers of 8 or 16 bits.
     """
     with open_photo(path) as image:
+        image.load()  # before the orientation is asked for, which may hide an error
         turned = _checked_size(path, image, size) == _upright_size(image)
         if turned and _orientation(image) != 1:
             image = ImageOps.exif_transpose(image)
@@ -115,7 +116,6 @@ def check_photo(
             of `read_photo`.
     """
     with open_photo(path) as image:
-        found = _checked_size(path, image, size)
         whole = _has_its_end(Path(path), image.format)
         if decode or not whole:
             try:
@@ -125,7 +125,7 @@ def check_photo(
                 raise PhotoError(f"{path}: the file is {what} ({error})") from error
         if image.mode in ("F", "I"):  # their levels may be out of bounds
             _to_rgb(path, image)
-    return found
+        return _checked_size(path, image, size)
 
 
 def _has_its_end(path: Path, form: str | None) -> bool:
@@ -240,9 +240,20 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 def _orientation(image: Image.Image) -> int:
     try:
+        if image.format == "PNG" and not _has_late_exif(image):
+            # Its own getexif() would decode all pixels, to look behind them.
+            return Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
         return image.getexif().get(EXIF_ORIENTATION, 1)
     except Exception:  # a damaged EXIF block says nothing about the photo itself
         return 1
+
+
+def _has_late_exif(image: Image.Image) -> bool:
+    """Tell whether EXIF data stands behind the pixels of a PNG."""
+    with Path(image.filename).open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
+        tail = file.read()
+    return b"eXIf" in tail or b"Raw profile type exif" in tail
 
 
 def _is_deep(image: Image.Image) -> bool:

@@ -7,8 +7,9 @@ whichever process loads it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from common.processes import Processes
 
 ALONE = Processes(torch.device("cpu"))
+S = TypeVar("S")
 SampleKey = tuple[int, int]  # (index, seed)
 
 
@@ -119,6 +121,24 @@ def training_loader(
         generator=torch.Generator(),  # else the loader draws from the global generator
         worker_init_fn=_one_thread,
     )
+
+
+def fit_batch(settings: S, num_items: int, processes: Processes = ALONE) -> S:
+    """Return the settings with a batch that is not larger than the training pictures are many.
+
+    What is changed is said, on the first process.
+
+    Args:
+        settings: a dataclass with `batch_size`.
+        num_items: pictures to train on.
+        processes: those of the training, which share a batch evenly.
+    """
+    largest = num_items - num_items % processes.world_size
+    if settings.batch_size <= num_items or not largest:
+        return settings
+    if processes.rank == 0:
+        print(f"batches of {largest} pictures instead of {settings.batch_size}: there are no more")
+    return dataclasses.replace(settings, batch_size=largest)
 
 
 def evaluation_loader(dataset: Any, batch_size: int = 1) -> DataLoader:

@@ -33,11 +33,14 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     mark, encoding = next((one for one in MARKS if raw.startswith(one[0])), (b"", "utf-8"))
     try:
-        return raw[len(mark) :].decode(encoding)
+        text = raw[len(mark) :].decode(encoding)
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        message = f"{path}: the text is no {encoding.upper()}; save the file as UTF-8"
+        message = f"{path}:{line}: the text is no {encoding.upper()}; save the file as UTF-8"
         raise DataError(message, line) from error
+    if "\0" in text:
+        raise DataError(f"{path}: it holds zero bytes, so it is no UTF-8; save the file as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:

@@ -66,15 +66,20 @@ class VideoSource:
         """As above, each frame with its number in the film, from 0; damaged ones leave gaps.
 
         A frame that cannot be read is damaged if a good one comes after it; else the film is over.
+        One failure may stand for many frames: where frames follow evenly, the clock counts them.
         """
-        number, seconds, pending = 0, 0.0, []
+        number, seconds, steady, pending = 0, 0.0, True, []
         while len(pending) <= self._tries:
             good, frame = self._capture.read()
             if good:
-                self.lost += pending
-                pending = []
                 if self.frame_count is not None:  # a camera has no clock
                     seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000  # it begins there
+                place = round(seconds * self.frames_per_second)
+                if pending:
+                    number = max(number, place) if steady else number
+                    self.lost += range(pending[0], number)
+                    pending = []
+                steady = abs(place - number) <= 1
                 yield number, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
             else:
                 pending.append(number)
@@ -110,8 +115,7 @@ class VideoSource:
         """
         if self.frame_count is None:
             return 0
-        passed = round(seconds * self.frames_per_second) + 1
-        missing = self.frame_count - max(seen, passed)
+        missing = self.frame_count - max(seen, round(seconds * self.frames_per_second) + 1)
         return missing if missing > max(2, self.frame_count // 100) else 0
 
     def close(self) -> None:

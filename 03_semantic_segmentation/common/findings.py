@@ -9,7 +9,7 @@ refuse the data, or with `--on-invalid drop` leave out what they touch, and are 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,11 +25,14 @@ class DataError(ValueError):
 
     Attributes:
         line: of the file, where the message does not name it.
+        problems: all that led to it, where there are several.
     """
 
-    def __init__(self, message: str, line: int | None = None) -> None:
+    def __init__(
+        self, message: str, line: int | None = None, problems: Sequence[Problem] = ()
+    ) -> None:
         super().__init__(message)
-        self.line = line
+        self.line, self.problems = line, tuple(problems)
 
 
 @dataclass(frozen=True, slots=True)

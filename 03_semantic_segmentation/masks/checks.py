@@ -138,7 +138,7 @@ def check_sizes(source: object, seen: Iterable[Seen]) -> str | None:
     more = ", ..." if len(sizes) > SHOWN else ""
     return (
         f"{source}: the pictures have {len(sizes)} sizes (width x height: {shown}{more}"
-        "), and a batch needs one: cut parts of one size from them with --crop-size HEIGHT WIDTH"
+        "), and a batch needs one. Cut parts of one size from them: --crop-size HEIGHT WIDTH"
     )
 
 

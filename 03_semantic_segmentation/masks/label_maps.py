@@ -72,9 +72,7 @@ def read_label_map(
         raise ValueError(f"unknown is {unknown!r}; allowed are {', '.join(UNKNOWN)}")
     image = open_mask(path)
     reading = _jpeg(image, path, table) if image.format in JPEG_FORMATS else None
-    if reading is None:
-        ways = list(_readings(image, path, table))
-        reading = next((way for way in ways if way.complete), ways[0])
+    reading = reading or _best(_readings(image, path, table))
     if not reading.complete and unknown == "error":
         reading = _smoothed(image, table) or reading
     missing = reading.labels < 0
@@ -122,7 +120,7 @@ def open_mask(path: Path, jpeg: bool = True) -> Image.Image:
         raise DataError(f"{path}: is no readable mask: {error}") from error
     with image:
         if image.format in JPEG_FORMATS and not jpeg:
-            raise _blurred(path)
+            raise blurred(path)
         if image.mode == "F":
             raise DataError(f"{path}: holds float values; masks have 1, 8 or 16 bits")
         try:
@@ -144,8 +142,15 @@ def _check_transparency(image: Image.Image, path: Path) -> None:
         )
 
 
-def _blurred(path: Path) -> DataError:
+def blurred(path: Path) -> DataError:
+    """Return the error of a JPEG that cannot be cut into black and white."""
     return DataError(f"{path}: is a JPEG, which blurs classes; store masks as PNG")
+
+
+def _best(ways: Iterator[Reading]) -> Reading:
+    """Return the first way that is complete, or else the first."""
+    first = next(ways)
+    return first if first.complete else next((way for way in ways if way.complete), first)
 
 
 def _readings(image: Image.Image, path: Path, table: ClassTable) -> Iterator[Reading]:
@@ -168,7 +173,7 @@ def _jpeg(image: Image.Image, path: Path, table: ClassTable) -> Reading:
     levels = gray_levels(image) if table.is_black_and_white else None
     cut = None if levels is None else cut_jpeg(levels)
     if cut is None:
-        raise _blurred(path)
+        raise blurred(path)
     return _black_and_white(cut, table, JPEG_MEND)
 
 
@@ -196,14 +201,15 @@ def _from_values(pixels: np.ndarray, table: ClassTable, mend: str = "") -> Readi
 def _from_colors(rgb: np.ndarray, table: ClassTable, mend: str = "") -> Reading:
     codes = rgb @ RGB_WEIGHTS  # (H, W)
     found, places = np.unique(codes, return_inverse=True)
-    meaning = {_code(color): k for k, color in enumerate(table.colors or ())}
-    meaning |= {_code(color): IGNORE_INDEX for color in table.ignore_colors}
+    meaning = {color_code(color): k for k, color in enumerate(table.colors or ())}
+    meaning |= {color_code(color): IGNORE_INDEX for color in table.ignore_colors}
     lookup = np.array([meaning.get(code, -1) for code in found.tolist()], np.int16)
     labels = lookup[places.reshape(codes.shape)]  # (H, W)
     return Reading(labels, lambda y, x: f"color {tuple(rgb[y, x].tolist())}", mend)
 
 
-def _code(color: tuple[int, int, int]) -> int:
+def color_code(color: tuple[int, int, int]) -> int:
+    """Return a colour as one number, 0xRRGGBB."""
     red, green, blue = color
     return red * 65536 + green * 256 + blue
 

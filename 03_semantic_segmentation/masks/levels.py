@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 MIDDLE = 128
-NEAR_AN_END = 48  # levels that a JPEG's black and white stay within
-MOST_BETWEEN = 0.1  # share of the pixels that may lie further from both
-MOST_STRAY = 0.05  # share of those that may stand beside no edge
-EDGE = np.ones((5, 5), np.uint8)  # an edge is not wider: two pixels to each side
+NEAR_AN_END = 48  # levels that a JPEG's black and white stay within, but for a few pixels
+MOST_BETWEEN = 0.1  # share of the pixels that may have levels of the middle half
+MOST_STRAY = 0.05  # share of the pixels between black and white that may stand beside no edge
+SMOOTHED_EDGE, JPEG_EDGE = 2, 8  # pixels to each side of an edge that may be changed
 MOST_COLOR = 16  # difference of the channels that a gray JPEG stored as RGB may have
 
 
@@ -37,7 +37,7 @@ def cut_jpeg(levels: np.ndarray) -> np.ndarray | None:
     """Return 0 and 255, cut at the middle, or None where the levels are not in two clusters."""
     dark, bright = levels < NEAR_AN_END, levels > 255 - NEAR_AN_END
     between = ~dark & ~bright
-    stray = between & ~_at_an_edge(dark, bright)
+    stray = between & ~_at_an_edge(dark, bright, JPEG_EDGE)
     if between.mean() >= MOST_BETWEEN or stray.sum() > MOST_STRAY * between.sum():
         return None
     return np.where(levels < MIDDLE, 0, 255)
@@ -46,13 +46,15 @@ def cut_jpeg(levels: np.ndarray) -> np.ndarray | None:
 def cut_smoothed(levels: np.ndarray) -> np.ndarray | None:
     """Return 0 and 255, cut at the middle, or None where other levels stand beside no edge."""
     black, white = levels == 0, levels == 255
-    between = ~black & ~white
-    if between.mean() >= MOST_BETWEEN or (between & ~_at_an_edge(black, white)).any():
+    middle = (levels >= MIDDLE // 2) & (levels < MIDDLE // 2 + MIDDLE)
+    stray = ~black & ~white & ~_at_an_edge(black, white, SMOOTHED_EDGE)
+    if middle.mean() >= MOST_BETWEEN or stray.any():
         return None
     return np.where(levels < MIDDLE, 0, 255)
 
 
-def _at_an_edge(dark: np.ndarray, bright: np.ndarray) -> np.ndarray:
-    """Tell for each pixel, bool (H, W), whether both kinds lie within two pixels of it."""
-    near = [cv2.dilate(one.astype(np.uint8), EDGE) for one in (dark, bright)]
+def _at_an_edge(dark: np.ndarray, bright: np.ndarray, reach: int) -> np.ndarray:
+    """Tell for each pixel, bool (H, W), whether both kinds lie within `reach` pixels of it."""
+    around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    near = [cv2.dilate(one.astype(np.uint8), around) for one in (dark, bright)]
     return (near[0] & near[1]).astype(bool)

@@ -23,7 +23,7 @@ from masks.class_table import (
     voc_colors,
     voc_table,
 )
-from masks.label_maps import JPEG_FORMATS, open_mask
+from masks.label_maps import JPEG_FORMATS, RGB_WEIGHTS, blurred, color_code, open_mask
 from masks.levels import cut_jpeg, gray_levels
 
 TWO_CLASSES = ("background", "foreground")
@@ -47,14 +47,15 @@ def number_classes(masks: Sequence[Path], voc: bool = False) -> tuple[ClassTable
     """
     found: set[int] = set()
     colored: list[tuple[Path, str]] = []
-    is_voc, broken = voc, None
+    is_voc, broken, jpeg = voc, None, None
     for mask in masks:
         try:
             image = open_mask(mask)
             levels = _levels(image, mask)
         except DataError as error:
-            broken = error
+            broken = broken or error
             continue
+        jpeg = mask if image.format in JPEG_FORMATS else jpeg
         is_voc = is_voc and _in_voc_colors(image)
         if levels is None:
             colored.append((mask, "palette" if image.mode == "P" else "color"))
@@ -70,6 +71,8 @@ def number_classes(masks: Sequence[Path], voc: bool = False) -> tuple[ClassTable
         )
     if broken is not None and not found:
         raise broken
+    if jpeg is not None and len(found) == 1:  # numbers such as 0, 1, 2 are all dark
+        raise blurred(jpeg)
     return _from_found(found, masks[0].parent)
 
 
@@ -97,21 +100,18 @@ def _levels(image: Image.Image, mask: Path) -> np.ndarray | None:
         return levels
     cut = cut_jpeg(levels)
     if cut is None:
-        raise DataError(f"{mask}: is a JPEG, which blurs classes; store masks as PNG")
+        raise blurred(mask)
     return cut
 
 
 def _in_voc_colors(image: Image.Image) -> bool:
     """Tell whether all colours that occur are Pascal VOC's, and numbers have their own ones."""
-    named = [*range(len(voc_table().names)), IGNORE_INDEX]
-    colors = voc_colors(256)
+    named, colors = [*range(len(voc_table().names)), IGNORE_INDEX], voc_colors(256)
     if image.mode == "P":
-        palette = np.asarray(image.convert("RGB")).reshape(-1, 3)  # (H * W, 3)
-        numbers = np.asarray(image).reshape(-1)
-        occurring = np.unique(np.column_stack([numbers, palette]), axis=0).tolist()
-        return all(k in named and colors[k] == tuple(color) for k, *color in occurring)
+        palette = image.getpalette() or []
+        found = np.unique(np.asarray(image)).tolist()
+        return all(k in named and palette[3 * k : 3 * k + 3] == [*colors[k]] for k in found)
     if image.mode not in ("RGB", "RGBA"):
         return False
-    allowed = {colors[k] for k in named}
-    occurring = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0).tolist()
-    return all(tuple(color) in allowed for color in occurring)
+    codes = np.unique(np.asarray(image.convert("RGB")).astype(np.int32) @ RGB_WEIGHTS)
+    return set(codes.tolist()) <= {color_code(colors[k]) for k in named}

@@ -163,6 +163,13 @@ def test_equals_pycocotools_called_directly(kind):
         assert metrics["per_class"][name][kind]["AP50"] == expected
 
 
+def test_evaluation_takes_the_number_of_detections():
+    data = make_data()
+    oracle = Oracle([target for _, target in data], 3)
+    recalls = [name for name in evaluate(oracle, Labelled(data), False, 7)["bbox"] if "AR" in name]
+    assert recalls[:3] == ["AR1", "AR7", "AR_small"]
+
+
 def test_mode_is_put_back_and_boxes_alone_have_no_segm():
     data = make_data()
     for _, target in data:

@@ -1,6 +1,7 @@
 """predict.py: photos in, drawings and a list out."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +77,49 @@ def test_pattern_and_an_unreadable_photo(photos, checkpoint, capsys):
     captured = capsys.readouterr()
     assert "c.png: this is not a photo" in captured.err
     assert [entry["file"] for entry in json.loads(captured.out)] == [str(photos / "b.png")]
+
+
+@pytest.mark.parametrize("size", [(1, 2000), (2000, 1), (4000, 10), (192, 2), (96, 1), (1, 1)])
+def test_strips_are_photos(photos, checkpoint, tmp_path, size):
+    """The model scales them to 96 pixels, which would leave no row of most of them."""
+    pixels = np.random.default_rng(1).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(photos / "aa.png")
+    listed, out = tmp_path / "found.json", tmp_path / "out"
+    assert run(photos, checkpoint, "--score-threshold", 0, "--json", listed, "--out", out) == 0
+    entries = json.loads(listed.read_text())
+    assert [Path(entry["file"]).name for entry in entries] == ["a.jpg", "aa.png", "b.png"]
+    width, height = size
+    assert (entries[1]["width"], entries[1]["height"]) == size
+    assert entries[1]["detections"]
+    for one in entries[1]["detections"]:
+        x1, y1, x2, y2 = one["box_xyxy"]
+        assert 0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height
+        assert coco_mask.decode(one["segmentation"]).shape == (height, width)
+    assert Image.open(out / "aa.png.png").size > (1, 1)
+
+
+def test_a_photo_that_the_model_fails_on_is_one_error(photos, checkpoint, monkeypatch, capsys):
+    original = predict.predict
+
+    def picky(model, image, score_threshold):
+        if image.shape == (72, 96, 3):  # a.jpg
+            raise RuntimeError("not enough memory\nmany lines")
+        return original(model, image, score_threshold)
+
+    monkeypatch.setattr(predict, "predict", picky)
+    assert run(photos, checkpoint) == 1
+    captured = capsys.readouterr()
+    assert f"error: {photos / 'a.jpg'}: not enough memory\n" in captured.err
+    assert [entry["file"] for entry in json.loads(captured.out)] == [str(photos / "b.png")]
+
+
+def test_what_is_passed_over_and_stretched_is_said(photos, checkpoint, capsys):
+    levels = np.linspace(130, 3100, 1200).reshape(30, 40).astype(np.uint16)
+    Image.fromarray(levels).save(photos / "c.tif")
+    assert run(photos, checkpoint) == 0
+    errors = capsys.readouterr().err
+    assert f"note: {photos}: 1 file is passed over (notes.txt: no photo by the ending)" in errors
+    assert f"note: {photos / 'c.tif'}: levels 130 to 3100 of a 12-bit picture were" in errors
 
 
 def test_no_photo(checkpoint, tmp_path, capsys):

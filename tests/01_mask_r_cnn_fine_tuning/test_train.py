@@ -13,7 +13,7 @@ import torch
 
 import train as command
 from common.checkpoint import CheckpointError, load_checkpoint
-from common.loading import mix_seed, training_loader
+from common.loading import fit_batch, mix_seed, training_loader
 from common.processes import Processes
 from common.training import make_optimizer, warmup_cosine
 from dataset import DetectionData, load_data
@@ -151,7 +151,7 @@ def test_help_shows_every_setting_with_its_presets(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for field in fields(Settings):
         assert f"--{field.name.replace('_', '-')}" in text
-    assert "passes over the training pictures (street 1, photos 6, full 10)" in text
+    assert "passes over the training pictures (street 1, photos 14, full 10)" in text
     assert "labels that cannot be used (refuse)" in text
 
 
@@ -263,6 +263,22 @@ def test_command_says_what_is_wrong(scenes, tmp_path, capsys, arguments, message
     base += ["--no-pretrained", "--image-size", "72", "96"]
     assert command.main([*base, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_preset_s_batch_is_made_smaller_for_few_pictures(scenes, tmp_path, monkeypatch, capsys):
+    settings = make_settings("street", batch_size=8)
+    two = Processes(torch.device("cpu"), 0, 2)
+    assert fit_batch(settings, 5).batch_size == 5
+    assert fit_batch(settings, 5, two).batch_size == 4
+    assert fit_batch(settings, 8) is settings
+    assert capsys.readouterr().out.splitlines() == [
+        f"batches of {count} pictures instead of 8: there are no more" for count in (5, 4)
+    ]
+    monkeypatch.setitem(PRESETS, "street", replace(tiny(scenes), epochs=1, batch_size=50))
+    out = tmp_path / "out"
+    assert command.main(["--data", str(scenes), "--out", str(out), "--preset", "street"]) == 0
+    assert "pictures instead of 50: there are no more" in capsys.readouterr().out
+    assert (out / "metrics.json").is_file()
 
 
 def test_command_refuses_unknown_choices(capsys):

@@ -142,6 +142,14 @@ def test_frames_that_do_not_follow_evenly(monkeypatch, tmp_path):
     assert source.missing == 49
 
 
+def test_one_failure_may_be_many_frames(monkeypatch, tmp_path):
+    """Where frames follow evenly, the clock tells how many; else each failure is one."""
+    numbers, source = played(monkeypatch, tmp_path, [0.1, 100, None, 700, 800], 9)
+    assert numbers == [0, 1, 7, 8] and source.lost == [2, 3, 4, 5, 6]
+    numbers, source = played(monkeypatch, tmp_path, [0.1, 500, 900, None, 1700, 1800], 19)
+    assert numbers == [0, 1, 2, 4, 5] and source.lost == [3]
+
+
 def test_a_file_that_does_not_say_its_length(monkeypatch, tmp_path):
     numbers, source = played(monkeypatch, tmp_path, [1, 100, None, None, 400, 500], -1)
     assert numbers == [0, 1, 4, 5] and source.lost == [2, 3] and source.missing == 0

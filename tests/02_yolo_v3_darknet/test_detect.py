@@ -223,6 +223,47 @@ def test_unusual_photos(model, tmp_path):
     assert (records["wide"]["width"], records["wide"]["height"]) == (20_000, 2)
 
 
+@pytest.mark.parametrize("size", [(1, 2000), (2000, 1), (4000, 10), (1200, 2)])
+def test_strips_are_photos(model, tmp_path, size):
+    path, target = tmp_path / "strip.png", tmp_path / "found.json"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), "uint8")).save(path)
+    options = ["--json", str(target), "--out", str(tmp_path / "out"), "--score-threshold", "0.01"]
+    assert detect.main([str(path), *model, *options]) == 0
+    assert (read_json(target)[0]["width"], read_json(target)[0]["height"]) == size
+    assert read_json(target)[0]["detections"]
+    assert read_photo(tmp_path / "out/strip.png").shape == (*size[::-1], 3)
+
+
+@pytest.mark.parametrize("batch_size", ["1", "3"])
+def test_a_photo_that_the_model_fails_on_is_one_error(
+    model, folder, tmp_path, monkeypatch, capsys, batch_size
+):
+    original = Detector.preprocess
+
+    def picky(self, photos):
+        if any(photo.shape[1] == 80 for photo in photos):  # b.bmp
+            raise RuntimeError("not enough memory: you tried to allocate it\nmany lines")
+        return original(self, photos)
+
+    monkeypatch.setattr(Detector, "preprocess", picky)
+    target = tmp_path / "found.json"
+    options = ["--json", str(target), "--batch-size", batch_size]
+    assert detect.main([str(folder), *model, *options]) == 1
+    assert [Path(r["file"]).name for r in read_json(target)] == ["a.jpg", "c.png"]
+    line = f"error: {folder / 'b.bmp'}: not enough memory: you tried to allocate it\n"
+    assert capsys.readouterr().err.count(line) == 1
+
+
+def test_what_is_passed_over_and_stretched_is_said(model, folder, capsys):
+    levels = np.linspace(130, 3100, 1200).reshape(30, 40).astype(np.uint16)
+    Image.fromarray(levels).save(folder / "d.tif")
+    assert detect.main([str(folder), *model]) == 0
+    errors = capsys.readouterr().err
+    assert f"note: {folder}: 1 file is passed over (notes.txt: no photo by the ending)\n" in errors
+    line = f"note: {folder / 'd.tif'}: levels 130 to 3100 of a 12-bit picture were stretched"
+    assert errors.count(line) == 1
+
+
 def test_empty_folder_and_pattern(model, photo, tmp_path, capsys):
     (tmp_path / "nothing").mkdir()
     sources = [str(tmp_path / "nothing"), str(tmp_path / "*.gif"), str(photo)]

@@ -141,7 +141,10 @@ SPOIL = {
         ("size", r"masks.p0\.png: is 5 x 8 pixels, but .*images.p0\.png is 12 x 8"),
         ("missing mask", r"images.p0\.png: has no mask; it may be called p0, p0_mask"),
         ("missing image", r"masks.p0\.png: this mask has no picture"),
-        ("unknown value", r"masks.p0\.png: has the value 77 at pixel x = 3, y = 5, which .*classes"),
+        (
+            "unknown value",
+            r"masks.p0\.png: has the value 77 at pixel x = 3, y = 5, .*classes.*does",
+        ),
         ("empty", r"images holds no picture \(\.avif, \.bmp"),
         ("no masks", r"index has no folder masks or SemanticMasks"),
         ("damaged mask", r"masks.p0\.png: is (damaged|no readable mask)"),
@@ -170,7 +173,8 @@ def test_unknown_color_names_the_pixel(make_folder):
     pixels = np.array(Image.open(path))
     pixels[2, 7] = 9, 8, 7
     Image.fromarray(pixels).save(path)
-    with pytest.raises(DataError, match=r"p1\.png: has the color \(9, 8, 7\) at pixel x = 7, y = 2"):
+    message = r"p1\.png: has the color \(9, 8, 7\) at pixel x = 7, y = 2"
+    with pytest.raises(DataError, match=message):
         SegmentationDataset.from_path(folder)
     forgiving = SegmentationDataset.from_path(folder, unknown="ignore")
     labels = forgiving[1][1]["labels"]
@@ -188,17 +192,25 @@ def test_palette_or_color_masks_need_a_table(make_folder, kind):
         SegmentationDataset.from_path(folder)
 
 
-def test_black_and_white_masks_need_a_table(make_folder):
-    """255 may be a class or mean "ignore"; nobody can know."""
+def test_black_and_white_masks_are_foreground_and_background(make_folder):
+    """255 alone beside 0 is no ignored value; with a table its classes have other names."""
     folder = make_folder("index")
     (folder / "classes.json").unlink()
     for path in (folder / "masks").iterdir():
-        Image.fromarray(np.array(Image.open(path)) // 255 * 255).save(path)
-    with pytest.raises(DataError, match=r"hold the values \[0, 255\]; without a class table"):
-        SegmentationDataset.from_path(folder)
+        Image.fromarray((np.array(Image.open(path)) == 1).astype(np.uint8) * 255).save(path)
+    dataset = SegmentationDataset.from_path(folder)
+    assert dataset.class_names == ("background", "foreground")
+    assert dataset.report.splitlines()[1:] == [
+        "  note: 0 is background, 255 is foreground: a class table gives them other names"
+    ]
+    expected = (expected_labels() == 1).to(torch.uint8)
+    assert torch.equal(dataset[0][1]["labels"].as_subclass(torch.Tensor), expected)
     content = {"classes": [{"name": "no", "value": 0}, {"name": "yes", "value": 255}]}
     (folder / "classes.json").write_text(json.dumps(content))
-    assert SegmentationDataset.from_path(folder)[0][1]["labels"].unique().tolist() == [0, 1]
+    dataset = SegmentationDataset.from_path(folder)
+    assert dataset.class_names == ("no", "yes")
+    assert torch.equal(dataset[0][1]["labels"].as_subclass(torch.Tensor), expected)
+    assert len(dataset.report.splitlines()) == 1
 
 
 def test_gray_rgb_masks_are_index_masks(make_folder):

@@ -62,6 +62,43 @@ def test_predict_prints_and_takes_any_size(checkpoint, tmp_path, capsys):
     assert (entry["width"], entry["classes"][0]["pixels"]) == (1, 1)
 
 
+@pytest.mark.parametrize("size", [(1, 2000), (2000, 1), (400, 2)])
+def test_strips_are_photos(checkpoint, tmp_path, size):
+    path, found = photo(tmp_path / "strip.png", size), tmp_path / "found.json"
+    options = ["--checkpoint", str(checkpoint), "--json", str(found), "--out", str(tmp_path / "o")]
+    assert predict.main([str(path), *options]) == 0
+    (entry,) = json.loads(found.read_text())
+    assert (entry["width"], entry["height"]) == size
+    assert sum(one["pixels"] for one in entry["classes"]) == size[0] * size[1]
+    assert Image.open(tmp_path / "o/strip.png.labels.png").size == size
+
+
+def test_a_photo_that_the_model_fails_on_is_one_error(checkpoint, tmp_path, monkeypatch, capsys):
+    original = predict.predict_labels
+
+    def picky(model, pixels, window, overlap):
+        if pixels.shape[-1] == 31:
+            raise RuntimeError("not enough memory\nmany lines")
+        return original(model, pixels, window, overlap)
+
+    monkeypatch.setattr(predict, "predict_labels", picky)
+    for name, width in (("a.png", 30), ("b.png", 31), ("c.png", 32)):
+        photo(tmp_path / name, (width, 21))
+    (tmp_path / "notes.docx").touch()
+    assert predict.main([str(tmp_path), "--checkpoint", str(checkpoint)]) == 1
+    captured = capsys.readouterr()
+    assert f"error: {tmp_path / 'b.png'}: not enough memory\n" in captured.err
+    assert f"note: {tmp_path}: 1 file is passed over (notes.docx: no photo by" in captured.err
+    assert [Path(one["file"]).name for one in json.loads(captured.out)] == ["a.png", "c.png"]
+
+
+def test_a_photo_without_an_ending(checkpoint, tmp_path, capsys):
+    photo(tmp_path / "one.png").rename(tmp_path / "one")
+    for source in (tmp_path / "one", tmp_path):
+        assert predict.main([str(source), "--checkpoint", str(checkpoint)]) == 0
+        assert json.loads(capsys.readouterr().out)[0]["width"] == 30
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

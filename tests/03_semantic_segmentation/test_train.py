@@ -162,11 +162,11 @@ def test_command_leaves_out_what_cannot_be_used(make_folder, tmp_path, capsys):
     arguments = tiny_command(folder, tmp_path / "out")[2:]
     assert train.main(arguments) == 2
     error = capsys.readouterr().err
-    assert "2 problems (--on-invalid drop leaves such pairs out)" in error and "p5.png" in error
+    assert "2 problems (--on-invalid drop leaves them out)" in error and "p5.png" in error
     assert train.main([*arguments, "--on-invalid", "drop"]) == 0
     shown = capsys.readouterr().out
     assert "10 pairs are used, 2 left out" in shown
-    assert all(f"{name}.png is 5 x 8 pixels" in shown for name in ("p3", "p5"))
+    assert all(f"{name}.png: is 5 x 8 pixels" in shown for name in ("p3", "p5"))
     assert set(metrics_of(tmp_path / "out")) == {
         "mean_iou", "per_class", "mean_dice", "pixel_accuracy",
     }  # fmt: skip

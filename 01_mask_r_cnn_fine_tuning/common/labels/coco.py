@@ -43,6 +43,7 @@ def read_coco(
     options: ReadOptions | None = None,
     *,
     images: str | Path | None = None,
+    home: Path | None = None,
 ) -> AnnotationSet:
     """Read a COCO JSON file with "images", "annotations" and "categories".
 
@@ -51,6 +52,8 @@ def read_coco(
         options: how to read it; of `class_names`, annotations of other categories are reported.
         images: folder that the `file_name`s start from; by default the folders usually used
             beside the JSON file are tried.
+        home: folder in which pictures are looked for that are not there; by default that of the
+            JSON file.
 
     Raises:
         AnnotationError: the file is no COCO JSON, or it has problems and is to be refused.
@@ -62,7 +65,8 @@ def read_coco(
     names = _Categories(data["categories"], json_path, used, collector)
     names.choose(collector.options.class_names)
     reader = _Reader(json_path, names, collector)
-    reader.read_images(data["images"], None if images is None else Path(images))
+    folder = None if images is None else Path(images)
+    reader.read_images(data["images"], folder, home or folder or json_path.parent)
     reader.read_objects(data["annotations"])
     if collector.problems:
         lines = EntryLines(json_path)
@@ -78,6 +82,17 @@ def _key(category_id: Any) -> int | None:
         return whole_number(category_id, "category_id", -LARGEST_ID)
     except AnnotationError:
         return None
+
+
+def _image_key(image_id: Any) -> int | str | None:
+    """Return a picture's number, or the text that is its id; None for what is neither."""
+    known = _key(image_id)
+    return image_id.strip() or None if known is None and isinstance(image_id, str) else known
+
+
+def _known_key(image_id: Any, name: str) -> int | str:
+    known = _image_key(image_id)
+    return whole_number(image_id, name, -LARGEST_ID) if known is None else known
 
 
 class _Categories:
@@ -96,6 +111,8 @@ class _Categories:
             try:
                 category_id = whole_number(value(entry, "id"), "id", -LARGEST_ID)
                 name = value(entry, "name")
+                if isinstance(name, int) and not isinstance(name, bool):
+                    name = str(name)
                 if category_id in name_of and name_of[category_id] != name:
                     raise AnnotationError(f"id {category_id} appears twice")
                 if category_id in name_of:
@@ -145,8 +162,8 @@ class _Reader:
 
     def __init__(self, json_path: Path, names: _Categories, collector: Collector) -> None:
         self.path, self.names, self.collector = json_path, names, collector
-        self.images: dict[int, ImageRecord] = {}
-        self.objects: dict[int, list[ObjectRecord]] = {}
+        self.images: dict[int | str, ImageRecord] = {}
+        self.objects: dict[int | str, list[ObjectRecord]] = {}
 
     def records(self) -> list[ImageRecord]:
         """Return the pictures with their objects."""
@@ -154,27 +171,35 @@ class _Reader:
             replace(image, objects=tuple(self.objects[key])) for key, image in self.images.items()
         ]
 
-    def read_images(self, entries: list[Any], folder: Path | None) -> None:
+    def read_images(self, entries: list[Any], folder: Path | None, home: Path) -> None:
         """Read the list "images"."""
         place = folder or _image_folder(self.path, entries)
-        pictures = Pictures(folder or self.path.parent)
-        fits = {_key(one.get("id")): one for one in entries if isinstance(one, dict)}
+        pictures = Pictures(home)
+        fits: dict[Any, dict[str, Any]] = {}
+        for one in entries:
+            if isinstance(one, dict):
+                fits.setdefault(_image_key(one.get("id")), one)
+        free = max([key for key in fits if isinstance(key, int)], default=0)
         for index, entry in enumerate(self.collector.track(entries)):
             with self.collector.reporting(_place(self.path, "images", index, entry), 0):
-                image_id = whole_number(value(entry, "id"), "id", -LARGEST_ID)
+                image_id = _known_key(value(entry, "id"), "id")
                 name = value(entry, "file_name")
                 if image_id in self.images:
                     if name == value(fits[image_id], "file_name"):
                         self.collector.mend("picture that stands twice")
                         continue
                     raise AnnotationError(f"id {image_id} appears twice")
-                if isinstance(entry["id"], str):
+                number_ = image_id
+                if isinstance(image_id, str):
+                    number_ = free = free + 1
+                    self.collector.mend("picture numbered anew, as its id is a name")
+                elif isinstance(entry["id"], str):
                     self.collector.mend("numbers written as text")
                 name_parts(name)
                 path = pictures.find(name, [place], self.collector.mend)
                 size = side(entry.get("width")), side(entry.get("height"))
                 width, height = self.collector.picture_size(path, *size)
-                self.images[image_id] = ImageRecord(path, width, height, image_id)
+                self.images[image_id] = ImageRecord(path, width, height, number_)
                 self.objects[image_id] = []
 
     def read_objects(self, entries: list[Any]) -> None:
@@ -184,20 +209,24 @@ class _Reader:
         for index, entry in enumerate(entries):
             place = _place(self.path, "annotations", index, entry)
             with self.collector.reporting(place):
-                image_id = whole_number(value(entry, "image_id"), "image_id", -LARGEST_ID)
+                image_id = _known_key(value(entry, "image_id"), "image_id")
                 if image_id not in self.images:
-                    raise AnnotationError(f"image_id {image_id} is no usable image of this file")
+                    known = shown(image_id)
+                    raise AnnotationError(f"image_id {known} is no usable image of this file")
                 one = self._object(entry, self.images[image_id], place)
                 self.objects[image_id].append(one)
                 self._count_mends(entry, seen)
 
     def _count_mends(self, entry: dict[str, Any], seen: set[Any]) -> None:
-        number_ = entry.get("id")
-        if not isinstance(number_, int | str) or number_ in seen:
+        number_ = _image_key(entry.get("id"))
+        if number_ is None or number_ in seen:
             self.collector.mend("annotations numbered anew, as an id is missing or stands twice")
         else:
             seen.add(number_)
-        if any(isinstance(entry.get(key), str) for key in ("id", "image_id", "category_id")):
+        written = [entry.get("category_id"), *(entry.get("bbox") or ())]
+        if not isinstance(_image_key(entry.get("image_id")), str):
+            written += [entry.get("image_id"), entry.get("id")]
+        if any(isinstance(one, str) for one in written):
             self.collector.mend("numbers written as text")
 
     def _object(self, entry: dict[str, Any], image: ImageRecord, place: Place) -> ObjectRecord:
@@ -218,6 +247,8 @@ class _Reader:
 
     def _segmentation(self, entry: dict[str, Any], image: ImageRecord) -> Any:
         outline = entry.get("segmentation")
+        if isinstance(outline, list):
+            outline = [one for one in outline if one != []]
         if isinstance(outline, list) and outline and not isinstance(outline[0], list | dict):
             outline = [outline]
             self.collector.mend("flat list of corners taken as one polygon")
@@ -233,7 +264,7 @@ class _Reader:
         self, entry: dict[str, Any], segmentation: Any, image: ImageRecord
     ) -> tuple[float, float, float, float]:
         bbox = entry.get("bbox")
-        if bbox in (None, []) and segmentation is not None:
+        if bbox in (None, [], [0, 0, 0, 0]) and segmentation is not None:
             self.collector.mend("box taken from the outline")
             return check_box(mask_box(segmentation, image.width, image.height),
                              image.width, image.height)  # fmt: skip
@@ -241,6 +272,10 @@ class _Reader:
         if not isinstance(bbox, list) or len(bbox) != 4:
             raise AnnotationError(f"bbox is {shown(bbox)}, not [x, y, width, height]")
         x, y, width, height = (number(one, "bbox value") for one in bbox)
+        more = entry.get("attributes")
+        turn = more.get("rotation") if isinstance(more, dict) else None
+        if turn not in (None, "") and segmentation is None and number(turn, "rotation"):
+            raise AnnotationError(f"a rotated box (rotation {shown(turn)}): draw it upright")
         edges = ordered((x, y, x + width, y + height), self.collector.mend)
         return check_box(edges, image.width, image.height)
 

@@ -1,20 +1,21 @@
 """Reader of CVAT's "for images" export: one annotations.xml with all pictures.
 
-Boxes and polygons become objects, masks too. Lines and points have no area, and rotated boxes
+Boxes, polygons, ellipses and masks become objects. Lines and points have no area, and rotated boxes
 are not upright: they are problems.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from common.findings import Place
-from common.labels.layout import Layout, folders_in, list_name
+from common.labels.layout import Layout, files_in, folders_in, list_name
 from common.labels.masks import check_segmentation, mask_area, mask_box, rows_to_rle
-from common.labels.pictures import IMAGE_FOLDERS, Pictures
+from common.labels.pictures import IMAGE_FOLDERS, Pictures, home_of
 from common.labels.records import (
     AnnotationSet,
     Collector,
@@ -34,6 +35,7 @@ from common.labels.values import (
 )
 from common.labels.xml_files import Element, parse_xml, root_tag, text_of
 
+ELLIPSE_CORNERS = 32
 SHAPES = ("box", "polygon", "mask", "polyline", "points", "cuboid", "ellipse", "skeleton")
 EDGES = ("xtl", "ytl", "xbr", "ybr")
 
@@ -41,16 +43,24 @@ EDGES = ("xtl", "ytl", "xbr", "ybr")
 def find_cvat(folder: Path) -> Layout | None:
     """Recognise a folder with CVAT's XML file, or the file itself; None for others."""
     places = folders_in(folder) if folder.is_dir() else []
-    files = [p for one in places for p in sorted(one.glob("*.xml"))]
-    path = next((p for p in [folder, *files] if p.is_file() and root_tag(p) == "annotations"), None)
-    if path is None:
+    files = [p for one in places for p in files_in(one, ".xml")]
+    found = [p for p in [folder, *files] if p.is_file() and root_tag(p) == "annotations"]
+    if not found:
         return None
-    home = folder if folder.is_dir() else folder.parent
+    if len(found) > 1:
+        both = " or ".join(str(one) for one in found[:2])
+        raise AnnotationError(
+            f"{folder} has several files of CVAT, choose one with its path: {both}"
+        )
+    path = found[0]
+    home = folder if folder.is_dir() else home_of(path)
     try:
         root = parse_xml(path)
     except AnnotationError as error:
         where = "" if error.line is None else f":{error.line}"
         raise AnnotationError(f"{path}{where}: {error}") from error
+    if root.find("track") is not None and root.find("image") is None:
+        raise AnnotationError(f"{path}: CVAT for video: export it as CVAT for images")
     lists = {_list_of(image) for image in root.findall("image")} - {None}
 
     def read(split: str | None, options: ReadOptions) -> AnnotationSet:
@@ -83,9 +93,12 @@ def read_cvat(
     """
     collector = Collector.start(path, options)
     entries = [one for one in root.findall("image") if split in (None, _list_of(one))]
-    listed = [text_of(one) for one in root.findall("meta//labels/label/name")]
+    labels = root.findall("meta//labels/label")
+    listed = [text_of(one.find("name")) for one in labels if not text_of(one.find("parent"))]
     found = {shape.get("label", "").strip() for one in entries for shape in _shapes(one)} - {""}
     known = list(dict.fromkeys(listed)) or sorted(found)
+    if not entries:
+        raise AnnotationError(f"{path}: it has no <image>")
     names = check_class_names(known if options.class_names is None else options.class_names, path)
     pictures = Pictures(folder)
     images: list[ImageRecord] = []
@@ -138,9 +151,11 @@ def _read_object(
         edges = [_number(shape, edge) for edge in EDGES]
         box = check_box(ordered(edges, collector.mend), image.width, image.height)
         return ObjectRecord(label, box, (box[2] - box[0]) * (box[3] - box[1]), place)
-    if shape.tag not in ("polygon", "mask"):
-        raise AnnotationError(f"a {shape.tag} has no area: draw a box, a polygon or a mask")
-    outline = _polygon(shape) if shape.tag == "polygon" else _mask(shape, image)
+    if shape.tag not in OUTLINES:
+        raise AnnotationError(
+            f"the shape <{shape.tag}> has no area: draw a box, a polygon or a mask"
+        )
+    outline = OUTLINES[shape.tag](shape, image)
     mask = check_segmentation(outline, image.width, image.height)
     if mask is None:
         raise AnnotationError(f"the {shape.tag} is empty")
@@ -154,12 +169,24 @@ def _number(shape: Element, key: str) -> float:
     return number(shape.get(key), key)
 
 
-def _polygon(shape: Element) -> list[list[float]]:
+def _polygon(shape: Element, _: ImageRecord) -> list[list[float]]:
     """Return the corners of "x,y;x,y;..."."""
     corners = [one.split(",") for one in shape.get("points", "").split(";") if one.strip()]
     if any(len(one) != 2 for one in corners):
         raise AnnotationError(f"points are {shown(shape.get('points'))}, not x,y;x,y;...")
     return [[number(value, "points") for one in corners for value in one]]
+
+
+def _ellipse(shape: Element, _: ImageRecord) -> list[list[float]]:
+    """Return corners of an ellipse; CVAT turns it clockwise by degrees."""
+    cx, cy, rx, ry = (_number(shape, key) for key in ("cx", "cy", "rx", "ry"))
+    turn = math.radians(number(shape.get("rotation", 0), "rotation"))
+    corners = []
+    for angle in (2 * math.pi * k / ELLIPSE_CORNERS for k in range(ELLIPSE_CORNERS)):
+        x, y = rx * math.cos(angle), ry * math.sin(angle)
+        corners += [cx + x * math.cos(turn) - y * math.sin(turn),
+                    cy + x * math.sin(turn) + y * math.cos(turn)]  # fmt: skip
+    return [corners]
 
 
 def _mask(shape: Element, image: ImageRecord) -> dict[str, Any]:
@@ -175,3 +202,6 @@ def _mask(shape: Element, image: ImageRecord) -> dict[str, Any]:
         raise AnnotationError(f"the runs of the mask add up to {sum(runs)}, not {width * height}")
     values = [index % 2 for index in range(len(runs))]
     return rows_to_rle(values, runs, (left, top, width, height), (image.width, image.height))
+
+
+OUTLINES = {"polygon": _polygon, "ellipse": _ellipse, "mask": _mask}

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.findings import Place
-from common.labels.layout import Layout, folders_in, list_name
-from common.labels.pictures import IMAGE_FOLDERS, Pictures
+from common.labels.layout import Layout, files_in, folders_in, list_name
+from common.labels.pictures import IMAGE_FOLDERS, Pictures, note_unlabelled
 from common.labels.records import (
     AnnotationSet,
     Collector,
@@ -33,7 +33,7 @@ from common.labels.xml_files import Element, number_in, parse_xml, root_tag, tex
 from common.text_files import read_lines
 
 XML_FOLDERS = ("Annotations", "annotations", "annots", "Annotation", "xmls", "xml")
-LIST_FOLDERS = ("ImageSets/Main", ".")
+LIST_FOLDER = "ImageSets/Main"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -42,7 +42,7 @@ def find_voc(folder: Path) -> Layout | None:
     found = find_xml(folder)
     if not found:
         return None
-    lists = sorted({*_text_lists(folder), *_folder_lists(folder, found)})
+    lists = sorted({*_text_lists(_homes(folder, found)), *_folder_lists(folder, found)})
 
     def read(split: str | None, options: ReadOptions) -> AnnotationSet:
         return read_voc(folder, options, split=split)
@@ -82,6 +82,8 @@ def read_voc(
     images: list[ImageRecord] = []
     for image_id, path in enumerate(collector.track(paths, "checking pictures"), start=1):
         images += _read_file(path, roots[path], pictures, image_id, names, collector)
+    used = [one.path for one in images]
+    collector.notes += note_unlabelled(used, [one.stem for one in roots], "XML file")
     return collector.finish(images, names, range(1, len(names) + 1), names_found=given is None)
 
 
@@ -89,7 +91,7 @@ def find_xml(folder: Path) -> list[Path]:
     """List the annotation files of a folder and of the folders in it, sorted by their path."""
     paths = []
     for place in folders_in(folder, levels=3):
-        here = sorted(one for one in place.glob("*") if one.suffix.lower() == ".xml")
+        here = files_in(place, ".xml")
         if any(root_tag(one) == "annotation" for one in here) or (
             here and place.name in XML_FOLDERS and root_tag(here[0]) != "annotations"
         ):
@@ -97,10 +99,17 @@ def find_xml(folder: Path) -> list[Path]:
     return paths
 
 
-def _text_lists(folder: Path) -> list[str]:
+def _homes(folder: Path, paths: Sequence[Path]) -> list[Path]:
+    """Return the folder, and those inside it that have Annotations, such as VOCdevkit/VOC2007."""
+    above = {path.parent.parent for path in paths if path.parent.name in XML_FOLDERS}
+    return [folder, *sorted(one for one in above if one != folder and folder in one.parents)]
+
+
+def _text_lists(homes: Sequence[Path]) -> list[str]:
     """Name the lists of ImageSets/Main, or else the text files of the folder that are lists."""
-    own = [one.stem for one in (folder / LIST_FOLDERS[0]).glob("*.txt")]
-    return own or [one.stem for one in folder.glob("*.txt") if list_name([one.stem])]
+    own = [one.stem for home in homes for one in (home / LIST_FOLDER).glob("*.txt")]
+    side = [one.stem for one in homes[0].glob("*.txt")]
+    return own or [name for name in side if list_name([name])]
 
 
 def _folder_lists(folder: Path, paths: Sequence[Path]) -> set[str]:
@@ -122,7 +131,8 @@ def _all_names(roots: dict[Path, Element | AnnotationError], folder: Path) -> li
     kept = sorted(name for name in names if name and name.isprintable())
     broken = next(((p, one) for p, one in roots.items() if isinstance(one, AnnotationError)), None)
     if not kept and broken is not None:
-        raise AnnotationError(f"{broken[0]}: {broken[1]}")
+        line = "" if broken[1].line is None else f":{broken[1].line}"
+        raise AnnotationError(f"{broken[0]}{line}: {broken[1]}")
     if not kept:
         raise AnnotationError(f"{folder}: no class is named: its {len(roots)} XML files hold no "
                               "<object> with a <name>")  # fmt: skip
@@ -132,13 +142,26 @@ def _all_names(roots: dict[Path, Element | AnnotationError], folder: Path) -> li
 def _split_paths(
     folder: Path, split: str, paths: Sequence[Path], collector: Collector
 ) -> list[Path]:
-    lists = [folder / name / f"{split}.txt" for name in LIST_FOLDERS]
-    listed = next((one for one in lists if one.is_file()), None)
-    if listed is None:
+    homes = _homes(folder, paths)
+    lists = [home / LIST_FOLDER / f"{split}.txt" for home in homes]
+    found = [one for one in lists if one.is_file()]
+    beside = folder / f"{split}.txt"
+    if not found and beside.is_file():
+        found = [beside]
+    if not found:
         inside = [path for path in paths if split in path.relative_to(folder).parts[:-1]]
         if not inside:
             raise AnnotationError(f"{folder}: no list {lists[0]} for the split {split!r}")
         return inside
+    chosen: list[Path] = []
+    for listed in found:
+        home = next(one for one in reversed(homes) if one in listed.parents)
+        chosen += _listed_paths(listed, [one for one in paths if home in one.parents], collector)
+    return sorted(chosen)
+
+
+def _listed_paths(listed: Path, paths: Sequence[Path], collector: Collector) -> list[Path]:
+    """Return the XML files that a list names."""
     path_of = {path.stem: path for path in paths}
     chosen = []
     for line_number, line in read_lines(listed):
@@ -150,7 +173,7 @@ def _split_paths(
                 raise AnnotationError(f"{shown(stem)} has no XML file, or is listed twice")
     if not chosen:
         raise AnnotationError(f"{listed}: lists no picture that has an XML file")
-    return sorted(chosen)
+    return chosen
 
 
 def _listed_stem(line: str, known: dict[str, Path]) -> str:
@@ -159,8 +182,8 @@ def _listed_stem(line: str, known: dict[str, Path]) -> str:
     The lists of one class add 1 or -1 to the name; other tools write paths of the two files.
     """
     first = line.split()[0].replace("\\", "/").rpartition("/")[2]
-    stem, _, ending = first.rpartition(".")
-    for name in (line, line.split()[0], first, stem if ending else first):
+    whole = line.replace("\\", "/").rpartition("/")[2]  # a name may have spaces
+    for name in (line, whole, whole.rpartition(".")[0], first, first.rpartition(".")[0]):
         if name in known:
             return name
     return first
@@ -209,16 +232,20 @@ def _image_path(root: Element, path: Path, pictures: Pictures, collector: Collec
     inside = here.relative_to(folder).parts[1:]  # Annotations/train belongs to JPEGImages/train
     places = [folder.joinpath(name, *inside) for name in IMAGE_FOLDERS]
     places += [here, *(here.parent / name for name in IMAGE_FOLDERS), here.parent, folder]
-    found = pictures.with_stem(path.stem, places)
+    places += [folder / name for name in IMAGE_FOLDERS]
+    names = [name for key in ("filename", "path") if (name := text_of(root.find(key)))]
+    found = pictures.with_stem(path.stem, places, names[0] if names else "")
     if found is not None:
         return found
-    name = text_of(root.find("filename"))
-    if name:
+    for name in names:
         try:
-            return pictures.find(name, places, collector.mend)
+            found = pictures.find(name, places, lambda _: None)
         except AnnotationError as error:
             if "may be" in str(error):
                 raise
+        else:
+            collector.mend("picture found by <filename> or <path>, as its XML has another name")
+            return found
     looked = ", ".join(str(place) for place in places[:2])
     raise AnnotationError(f"the image {path.stem}.jpg (or .png ...) does not exist in {looked}")
 

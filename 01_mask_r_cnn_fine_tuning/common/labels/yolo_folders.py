@@ -7,18 +7,27 @@ A label file lies beside its picture, or where `labels` stands in place of `imag
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.labels.layout import folders_in, list_name
-from common.labels.pictures import is_file, is_picture, pictures_in
+from common.labels.pictures import is_dir, is_file, is_picture, pictures_in
 from common.labels.values import AnnotationError
 from common.text_files import read_lines
 
-NAME_FILES = ("classes.txt", "*.names", "_darknet.labels", "labels.txt")
+NAME_FILES = (
+    "classes.txt", "*.names", "_darknet.labels", "labels.txt", "names.txt", "class.txt",
+    "class_names.txt", "predefined_classes.txt",
+)  # fmt: skip
+IMAGE_WORDS = ("images", "image", "imgs", "img", "jpegimages")
+LABEL_WORDS = ("labels", "label")
 # Text files that labelling and training tools leave beside the labels.
-NOT_LABELS = ("classes", "labels", "readme", "notes", "train", "val", "valid", "test", "license")
+NOT_LABELS = (
+    "classes", "labels", "names", "class", "class_names", "predefined_classes", "readme", "notes",
+    "train", "val", "valid", "test", "license",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,8 @@ class YoloList:
         """Go through the text files of the label folders that hold labels."""
         for folder in self.label_folders:
             for path in sorted(folder.rglob("*")):
-                if path.suffix.lower() == ".txt" and not is_side_file(path):
+                hidden = any(one.startswith(".") for one in path.relative_to(folder).parts)
+                if path.suffix.lower() == ".txt" and not is_side_file(path) and not hidden:
                     yield path
 
 
@@ -48,14 +58,17 @@ class YoloList:
 class YoloData:
     """A dataset: its lists (under None all of it), the class names by number, and more.
 
-    `keypoints` is True where a YAML says that lines have key points (`kpt_shape`).
+    `own_names` are those of lists that have a class list of their own, where the data has none.
+    `keypoints` is True where a YAML says that lines have key points (`kpt_shape`, `task: pose`),
+    False where it says that they are outlines (`task: segment`), and None where it says nothing.
     """
 
     folder: Path
     lists: dict[str | None, YoloList]
     names: dict[int, str] | None
-    keypoints: bool = False
+    keypoints: bool | None = None
     notes: list[str] = field(default_factory=list)
+    own_names: dict[str | None, dict[int, str]] = field(default_factory=dict)
 
     def choose(self, split: str | None) -> YoloList:
         """Return one list; for None everything.
@@ -74,7 +87,11 @@ class YoloData:
             known = ", ".join(name for name in self.lists if name) or "none"
             raise AnnotationError(f"{self.folder}: there is no list {split!r}; there are: {known}")
         if not chosen.pictures:
-            raise AnnotationError(f"{self.folder}: its list {split or 'of all'} has no picture")
+            why = "".join(f"\n  {note}" for note in self.notes)
+            raise AnnotationError(
+                f"{self.folder}: its list {split or 'of all'} has no picture: are they beside the "
+                f"labels, in images/?{why}"
+            )
         return chosen
 
 
@@ -88,8 +105,8 @@ def label_places(picture: Path) -> list[Path]:
     places = [picture]
     parts = picture.parts
     for index in range(len(parts) - 2, -1, -1):
-        if parts[index].lower() in ("images", "jpegimages", "image"):
-            for word in ("labels", "label"):
+        if parts[index].lower() in IMAGE_WORDS:
+            for word in ("label", "Labels", "labels"):
                 places.insert(0, Path(*parts[:index], word, *parts[index + 1 :]))
             break
     return places
@@ -97,18 +114,39 @@ def label_places(picture: Path) -> list[Path]:
 
 def find_yolo_folders(folder: Path) -> dict[str | None, YoloList]:
     """Return the lists of a folder in one of the usual layouts; empty where there is none."""
-    images, labels = folder / "images", folder / "labels"
-    if images.is_dir() and labels.is_dir():
-        return _inside(images, labels)
+    pair = pair_in(folder)
+    if pair is not None:
+        return _inside(*pair)
     found: dict[str | None, YoloList] = {}
     for part in folders_in(folder)[1:]:
-        if (part / "images").is_dir() and (part / "labels").is_dir():
-            found |= {part.name: _whole(part / "images", part / "labels")}
+        pair = pair_in(part)
+        if pair is not None:
+            found |= {part.name: _whole(*pair)}
         elif list_name([part.name]) and _side_by_side(part):
             found[part.name] = _whole(part, part)
     if not found and _side_by_side(folder):
         found = {None: _whole(folder, folder)}
     return found
+
+
+def pair_in(folder: Path) -> tuple[Path, Path] | None:
+    """Return the folders images and labels of a folder, however they are written; None: none."""
+    inside = folders_in(folder)[1:]
+    images = [one for word in IMAGE_WORDS for one in inside if one.name.lower() == word]
+    labels = [one for word in LABEL_WORDS for one in inside if one.name.lower() == word]
+    return (images[0], labels[0]) if images and labels else None
+
+
+def note_bare_folders(folder: Path) -> list[str]:
+    """Say which folders of pictures have no folder of labels, and so are left out."""
+    pair = pair_in(folder)
+    if pair is None:
+        return []
+    images, labels = pair
+    pairs = [(one, labels / one.name) for one in folders_in(images)[1:]]
+    if not any(one.is_dir() for _, one in pairs):
+        return []
+    return [f"{one}: left out, as there is no {two}" for one, two in pairs if not two.is_dir()]
 
 
 def _inside(images: Path, labels: Path) -> dict[str | None, YoloList]:
@@ -147,9 +185,16 @@ def read_name_list(path: Path) -> dict[int, str]:
     """Return the class names of a text file, one a line, by their number from 0.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: it cannot be read, or has an empty line between names, which moves the numbers.
     """
-    return dict(enumerate(line for _, line in read_lines(path)))
+    lines = read_lines(path)
+    for index, (number, _) in enumerate(lines):
+        if number != index + 1:
+            raise AnnotationError(
+                f"{path}:{index + 1}: an empty line between class names: delete it, or write the "
+                "missing name"
+            )
+    return dict(enumerate(line for _, line in lines))
 
 
 def listed_pictures(path: Path, base: Path) -> tuple[Path, ...]:
@@ -171,19 +216,16 @@ def listed_pictures(path: Path, base: Path) -> tuple[Path, ...]:
 
 
 def below(name: str, places: Sequence[Path], folder: bool = False) -> Path | None:
-    """Return the file, or folder, that a path means: the longest end of it that exists.
+    """Return the file, or folder, that a path means: as written, or its longest end that exists.
 
     Args:
         name: a path as some machine wrote it.
         places: folders that it, or its end, may start from.
         folder: look for a folder.
     """
-    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-    for start in range(len(parts)):
-        for place in places:
-            one = place.joinpath(*parts[start:])
-            if ".." in parts[start:]:
-                continue
-            if one.is_dir() if folder else is_file(one):
-                return one
-    return None
+    plain = name.replace("\\", "/")
+    parts = [part for part in plain.split("/") if part not in ("", ".")]
+    ends = [parts[start:] for start in range(len(parts)) if ".." not in parts[start:]]
+    tried = [Path(os.path.normpath(place / plain)) for place in places]  # also an absolute path
+    tried += [place.joinpath(*end) for end in ends for place in places]
+    return next((one for one in tried if (is_dir(one) if folder else is_file(one))), None)

@@ -16,6 +16,10 @@ SPACE = re.compile(r"[ \t\n\r]*")
 ENTRY = re.compile(r"(\w+)\[(\d+)\]")
 
 
+class OtherJsonError(AnnotationError):
+    """Valid JSON of another kind."""
+
+
 def load_json(path: Path) -> Any:
     """Return what a JSON file holds, in UTF-8, UTF-16 or UTF-32.
 
@@ -38,10 +42,10 @@ def load_coco(path: Path) -> dict[str, list[Any]]:
     """
     data = load_json(path)
     if not isinstance(data, dict):
-        raise AnnotationError(f"{path}: no COCO JSON, it holds {shown(data)}")
+        raise OtherJsonError(f"{path}: no COCO JSON, it holds {shown(data)}")
     for key in KEYS:
         if not isinstance(data.get(key), list):
-            raise AnnotationError(f"{path}: no COCO JSON, it has no list {key!r}")
+            raise OtherJsonError(f"{path}: no COCO JSON, it has no list {key!r}")
     return data
 
 

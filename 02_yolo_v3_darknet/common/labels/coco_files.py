@@ -13,8 +13,10 @@ import re
 from pathlib import Path
 
 from common.labels.coco import read_coco
-from common.labels.coco_entries import KEYS, load_json
-from common.labels.layout import Layout, folders_in, list_name
+from common.labels.coco_entries import KEYS, OtherJsonError, load_json
+from common.labels.layout import Layout, files_in, folders_in, list_name
+from common.labels.other_formats import name_other_format
+from common.labels.pictures import home_of
 from common.labels.records import AnnotationSet, ReadOptions
 from common.labels.values import AnnotationError
 
@@ -35,7 +37,9 @@ def find_coco(path: Path) -> Layout | None:
         return _layout({None: whole}, path)
     files: dict[str, list[Path]] = {}
     for place in _places(path):
-        for file in sorted(one for one in place.glob("*") if one.suffix.lower() == ".json"):
+        found = files_in(place, ".json")
+        instances = [one for one in found if one.name.startswith("instances_")]
+        for file in instances or found:  # beside them lie key points and captions
             if file.name in USUAL or file.name.startswith("instances_") or is_coco(file):
                 files.setdefault(_list_of(file, path), []).append(file)
     if not files:
@@ -56,13 +60,24 @@ def _layout(files: dict[str | None, Path], folder: Path) -> Layout:
 
     def read(split: str | None, options: ReadOptions) -> AnnotationSet:
         if split is None and None not in files:
-            raise AnnotationError(f"{folder}: choose one split of {', '.join(lists)}")
+            paths = " or ".join(str(one) for one in list(files.values())[:3])
+            raise AnnotationError(
+                f"{folder} has several COCO files, choose one with its path: {paths}; or their "
+                f"parts, such as --train-split {lists[0]} --test-split {lists[-1]}"
+            )
         if split is not None and split not in files:
             raise AnnotationError(
                 f"{folder}: nothing to read for split {split!r}; its splits are: "
                 f"{', '.join(lists) or 'none'}"
             )
-        return read_coco(files[split], options)
+        home = folder if folder.is_dir() else home_of(folder)
+        try:
+            return read_coco(files[split], options, home=home)
+        except OtherJsonError as error:
+            other = name_other_format(files[split])
+            if other is None:
+                raise
+            raise AnnotationError(other) from error
 
     return Layout("COCO", lists, read)
 

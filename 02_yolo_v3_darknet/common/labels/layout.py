@@ -38,6 +38,12 @@ def folders_in(folder: Path, levels: int = 1) -> list[Path]:
     return found
 
 
+def files_in(folder: Path, *suffixes: str) -> list[Path]:
+    """Return a folder's files with one of the endings, in small letters, sorted; no hidden ones."""
+    found = (one for one in folder.glob("*") if one.suffix.lower() in suffixes)
+    return sorted(one for one in found if not one.name.startswith("."))
+
+
 def _folder_names(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         names = [one.name for one in entries if one.is_dir()]

@@ -9,9 +9,10 @@ from typing import Any
 from common.findings import DataError
 from common.labels.coco_entries import load_json
 from common.labels.layout import folders_in
-from common.labels.pictures import pictures_in
+from common.labels.pictures import MASK_FOLDERS, pictures_in
 from common.labels.values import AnnotationError
 from common.labels.xml_files import root_tag
+from common.labels.yolo_folders import pair_in
 from common.text_files import read_text
 
 EXPORT = "export it as COCO, Pascal VOC or YOLO"
@@ -27,12 +28,14 @@ SUFFIXES = {
     ".zip": "an archive, which is to be unpacked first",
 }
 FILES_TRIED = 50
-MASK_FOLDERS = ("masks", "mask", "SegmentationClass", "PedMasks", "trainannot", "train_labels")
 
 
 def name_other_format(path: Path) -> str | None:
     """Return what a file, or what lies in a folder, seems to be and what helps; None: no idea."""
     places = folders_in(path) if path.is_dir() else []
+    pair = pair_in(path.absolute().parent) if path.is_dir() else None
+    if pair is not None and path.absolute() in pair:
+        return f"{path}: pictures and labels of YOLO are in two folders: give {pair[0].parent}"
     files = [path] if path.is_file() else [p for one in places for p in sorted(one.glob("*"))]
     for file in [one for one in files if one.is_file()][:FILES_TRIED]:
         known = _of_file(file)
@@ -45,6 +48,9 @@ def name_other_format(path: Path) -> str | None:
             "segmentation, trains on them; here each object needs a box or an outline of its own"
         )
     pictures = sum(len(pictures_in(one)) for one in places)
+    texts = [one for place in places if place.name == "labels" for one in place.glob("*.txt")]
+    if texts:
+        return f"{texts[0].parent}: label files of YOLO, and no folder images with pictures beside"
     if pictures:
         return f"{path}: {pictures} pictures and no labels in a known format"
     return None
@@ -58,6 +64,8 @@ def _of_file(file: Path) -> str | None:
         return _of_json(file)
     if suffix == ".csv":
         return _of_csv(file)
+    if suffix == ".xml" and root_tag(file) == "annotation":
+        return "one file of Pascal VOC: give the folder of all its files"
     if suffix == ".xml" and root_tag(file):
         return f"XML with the root <{root_tag(file)}>, neither Pascal VOC's nor CVAT's: {EXPORT}"
     if suffix == ".txt":
@@ -81,6 +89,15 @@ def _values(one: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 JSON_FORMATS = (
+    ("a file of labelme", "give the folder of all its files",
+     lambda one: "shapes" in one and "imagePath" in one),
+    ("Cityscapes' polygons", EXPORT, lambda one: "objects" in one and "imgHeight" in one),
+    ("VoTT's JSON", "in VoTT, Export Settings, Pascal VOC",
+     lambda one: "regions" in one and "asset" in one),
+    ("Datumaro's JSON", "in CVAT, export as COCO 1.0",
+     lambda one: "items" in one and "categories" in one),
+    ("Label Studio's short JSON", "in Label Studio, Export, COCO or YOLO",
+     lambda one: "label" in one and any(key in one for key in ("image", "img", "photo"))),
     ("a project of VGG's annotator (VIA)", "in VIA, Annotation, Export as COCO",
      lambda one: "_via_img_metadata" in one
      or any("regions" in value and "filename" in value for value in _values(one))),
@@ -94,7 +111,8 @@ JSON_FORMATS = (
      lambda one: "objects" in one and "size" in one),
     ("BDD100K's or Scalabel's JSON", "its tool bdd100k.label.to_coco makes COCO's",
      lambda one: "labels" in one and "name" in one),
-    ("COCO's captions or panoptic segments", "give instances_*.json",
+    ("COCO's JSON without lists of pictures and categories, such as captions",
+     "give instances_*.json",
      lambda one: "images" in one and "annotations" in one),
 )  # fmt: skip
 
@@ -104,13 +122,16 @@ def _of_csv(file: Path) -> str | None:
         lines = read_text(file).splitlines()[:2]
     except DataError:
         return None
-    rows = list(csv.reader(lines))
-    if not rows:
+    if not lines:
         return None
+    signs = ",;\t"
+    rows = list(csv.reader(lines, delimiter=max(signs, key=lines[0].count)))
     head = {cell.strip().lower() for cell in rows[0]}
     if {"xmin", "ymin"} <= head and "imageid" in head:
         return f"a table of Open Images: {EXPORT}"
     if {"xmin", "ymin", "xmax", "ymax"} <= head or {"x1", "y1", "x2", "y2"} <= head:
+        return f"a table (CSV) of boxes: {EXPORT}, or write a YOLO text file for each picture"
+    if "bbox" in head or {"x", "y"} <= head and ({"width", "height"} <= head or {"w", "h"} <= head):
         return f"a table (CSV) of boxes: {EXPORT}, or write a YOLO text file for each picture"
     if {"region_shape_attributes", "#filename"} & head:
         return "the CSV of VGG's annotator (VIA): in VIA, Annotation, Export as COCO"
@@ -131,6 +152,10 @@ def _of_text(file: Path) -> str | None:
         words and all(len(one) in (9, 10) and one[8][0].isalpha() for one in words)
     ):
         return f"a label file of DOTA, with rotated boxes: {EXPORT}"
+    if words and all(len(one) > 1 and all(w.count(",") == 4 for w in one[1:]) for one in words):
+        return f"a list of pictures with their boxes, x1,y1,x2,y2,class: {EXPORT}"
+    if len(words) == 3 and words[1][0].isdigit() and len(words[1]) == 1 and len(words[2]) == 10:
+        return f"the list of WIDER FACE: {EXPORT}"
     if lines and all(line.count(",") in (7, 8, 9) for line in lines):
         return f"a text file of VisDrone's or MOT's columns: {EXPORT}"
     return None

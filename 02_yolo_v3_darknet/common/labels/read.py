@@ -15,7 +15,7 @@ from common.findings import DataError
 from common.labels.coco_files import find_coco
 from common.labels.cvat import find_cvat
 from common.labels.labelme import find_labelme
-from common.labels.layout import Layout
+from common.labels.layout import Layout, folders_in
 from common.labels.other_formats import name_other_format
 from common.labels.pedestrians import find_pedestrians
 from common.labels.records import AnnotationSet, ReadOptions
@@ -40,6 +40,20 @@ def find_layout(path: str | Path) -> Layout:
     path = Path(path)
     if not path.exists():
         raise AnnotationError(f"{path} does not exist")
+    inside = folders_in(path)[1:] if path.is_dir() else []
+    for place in [path, *inside] if len(inside) == 1 else [path]:  # archives have a folder inside
+        layout = _recognise(place)
+        if layout is not None:
+            return layout
+    other = name_other_format(path)
+    if other is not None:
+        raise AnnotationError(f"{other}. Formats that are read: {KNOWN}")
+    if path.is_file():
+        raise AnnotationError(f"{path} is no folder and no .json file in a known format: {KNOWN}")
+    raise AnnotationError(f"{path} is no dataset in a known format: {KNOWN}")
+
+
+def _recognise(path: Path) -> Layout | None:
     for find in FOLDER_FORMATS if path.is_dir() else FILE_FORMATS:
         try:
             layout = find(path)
@@ -49,12 +63,7 @@ def find_layout(path: str | Path) -> Layout:
             raise AnnotationError(str(error)) from error
         if layout is not None:
             return layout
-    other = name_other_format(path)
-    if other is not None:
-        raise AnnotationError(f"{other}. Formats that are read: {KNOWN}")
-    if path.is_file():
-        raise AnnotationError(f"{path} is no folder and no .json file in a known format: {KNOWN}")
-    raise AnnotationError(f"{path} is no dataset in a known format: {KNOWN}")
+    return None
 
 
 def read_annotations(

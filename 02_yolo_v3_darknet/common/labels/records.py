@@ -215,7 +215,8 @@ class Collector(Findings):
             )
         if not images:
             found = "".join(f"\n  {problem}" for problem in self.problems[:10])
-            raise AnnotationError(f"{self.source}: no image is left to use{found}")
+            message = f"{self.source}: no image is left to use{found}"
+            raise AnnotationError(message, problems=self.problems)
         return AnnotationSet(
             self.source,
             tuple(class_names),

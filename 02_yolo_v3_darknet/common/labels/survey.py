@@ -57,6 +57,7 @@ def survey_labels(
             survey.error = f"{path}: there is no object to learn"
     except (DataError, PartsError) as error:
         survey.error = str(error)
+        survey.problems += getattr(error, "problems", ())
     return survey
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from xml.parsers import expat
 
 from common.labels.values import AnnotationError, number
+from common.text_files import MARKS
 
 DECLARED = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
 DECLARATION = re.compile(r"^\s*<\?xml[^>]{0,400}\?>")
+LARGER = {"gb2312": "gb18030", "gbk": "gb18030"}  # tools declare less than they write
 EXPAT_ENCODINGS = ("utf-8", "utf8", "utf-16", "us-ascii", "ascii", "iso-8859-1")
 HEAD_BYTES = 4000
 ROOT = re.compile(r"<\s*([A-Za-z_][\w.-]{0,60})")
@@ -64,15 +66,18 @@ def _as_utf8(raw: bytes) -> bytes:
     """
     match = DECLARED.match(raw[:HEAD_BYTES])
     encoding = match[1].decode("ascii") if match else "utf-8"
-    if encoding.lower() in EXPAT_ENCODINGS:
+    mark, marked = next((one for one in MARKS if raw.startswith(one[0])), (b"", None))
+    if marked is None and encoding.lower() in EXPAT_ENCODINGS:
         return raw
-    try:
-        text = raw.decode(encoding)
+    raw = raw[len(mark) :]
+    try:  # what a mark says is true, whatever the file declares
+        text = raw.decode(marked or LARGER.get(encoding.lower(), encoding))
     except LookupError as error:
         raise AnnotationError(f"the encoding {encoding!r} is not known", 1) from error
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        message = f"the text is not in {encoding}, which the file declares; save it as UTF-8"
+        told = "as its mark says" if marked else "which the file declares"
+        message = f"the text is not in {marked or encoding}, {told}; save it as UTF-8"
         raise AnnotationError(message, line) from error
     declaration = DECLARATION.match(text)
     if declaration is None:

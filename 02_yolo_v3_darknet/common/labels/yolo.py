@@ -11,12 +11,14 @@ Where the pictures and the class list are is found in `common/labels/yolo_files.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.findings import DataError, Place
 from common.labels.masks import check_segmentation, mask_area
+from common.labels.other_formats import name_other_format
 from common.labels.records import (
     AnnotationSet,
     Collector,
@@ -33,11 +35,10 @@ from common.labels.values import (
     whole_number,
 )
 from common.labels.yolo_folders import YoloData, YoloList
+from common.labels.yolo_points import have_keypoints
 from common.photos import check_photo
 from common.text_files import read_lines
 
-KEYPOINT_SHARE = 0.95  # of the long lines that have to look like key points
-TOLERANCE = 0.01  # of the picture: key points at a box's border
 Line = tuple[int, str]
 Text = tuple[Path | None, list[Line] | DataError]  # a label file, and its full lines
 
@@ -59,25 +60,44 @@ def read_yolo_data(data: YoloData, options: ReadOptions, split: str | None) -> A
     collector = Collector.start(data.folder, options)
     collector.notes += data.notes
     chosen = data.choose(split)
-    names = data.names if options.class_names is None else dict(enumerate(options.class_names))
+    names = data.own_names.get(split, data.names)
+    if options.class_names is not None:
+        names = dict(enumerate(options.class_names))
     if names is None:
-        raise AnnotationError(
-            f"{data.folder}: no class list; add classes.txt with one class name a line, "
-            "in the order of the numbers in the label files"
-        )
+        raise AnnotationError(_no_names(data, chosen))
     class_names = check_class_names(list(names.values()), data.folder)
     numbers = list(names)
     texts = _read_texts(chosen, collector)
-    meaning = _Meaning(numbers, data.keypoints or _have_keypoints(texts))
+    keypoints = data.keypoints
+    if keypoints is None:
+        keypoints = have_keypoints(
+            (path, lines) for path, lines in texts.values() if isinstance(lines, list)
+        )
+    meaning = _Meaning(numbers, keypoints)
+    owners = Counter(path for path, _ in texts.values() if path is not None)
     images: list[ImageRecord] = []
+    done: set[Path] = set()
     for image_id, picture in enumerate(collector.track(chosen.pictures), start=1):
         path, lines = texts[picture]
+        if path is not None and owners[path] > 1:
+            _report_shared(path, lines, collector, done)
+            continue
         images += _read_picture(picture, image_id, path, lines, meaning, collector)
     _report_left(chosen, texts, collector)
     bare = sum(path is None for path, _ in texts.values())
     if bare:
         collector.notes.append(f"{bare} of {len(texts)} pictures have no label file: no objects")
     return collector.finish(images, class_names, numbers)
+
+
+def _no_names(data: YoloData, chosen: YoloList) -> str:
+    """Say that there is no class list, or that the text files are of another format."""
+    first = next((one for p in chosen.pictures if (one := chosen.label_of(p))), None)
+    other = None if first is None else name_other_format(first)
+    return other or (
+        f"{data.folder}: no class list; add classes.txt with one class name a line, "
+        "in the order of the numbers in the label files"
+    )
 
 
 def _read_texts(chosen: YoloList, collector: Collector) -> dict[Path, Text]:
@@ -96,6 +116,19 @@ def _lines(path: Path) -> list[Line] | DataError:
         return read_lines(path)
     except DataError as error:  # reported when its picture's turn comes
         return error
+
+
+def _report_shared(
+    path: Path, lines: list[Line] | DataError, collector: Collector, done: set[Path]
+) -> None:
+    """Report, once, a label file that can be of two pictures."""
+    if path in done:
+        return
+    done.add(path)
+    count = 0 if isinstance(lines, DataError) else len(lines)
+    collector.total += count
+    with collector.reporting(Place(str(path)), count):
+        raise AnnotationError("two pictures have this name, with two endings: rename one")
 
 
 def _report_left(chosen: YoloList, texts: dict[Path, Text], collector: Collector) -> None:
@@ -149,8 +182,9 @@ class _Meaning:
         words = _words(line, collector)
         polygon = len(words) >= 7 and len(words) % 2 == 1 and not self.keypoints
         if len(words) != 5 and not polygon and not (self.keypoints and len(words) > 5):
+            why = "; a confidence is of detections, not of labels" if len(words) == 6 else ""
             raise AnnotationError(
-                f"{len(words)} values in {shown(line)}; allowed is: class cx cy w h"
+                f"{len(words)} values in {shown(line)}; allowed is: class cx cy w h{why}"
             )
         label = self.numbers.index(self._class(words[0], collector)) + 1
         values = [number(word, "value") for word in words[1:]]
@@ -180,6 +214,10 @@ class _Meaning:
 
 
 def _words(line: str, collector: Collector) -> list[str]:
+    parts = line.split()
+    if "." not in line and len(parts) > 4 and all(one.count(",") == 1 for one in parts[1:]):
+        collector.mend("commas in place of decimal points")
+        return [one.replace(",", ".") for one in parts]
     if "," in line or ";" in line:
         collector.mend("commas between the numbers of a line")
     return re.split(r"[,;\s]+", line.strip(" ,;\t"))
@@ -204,39 +242,3 @@ def _read_polygon(
         collector.mend("outline that cannot be drawn left out, its box kept")
         return ObjectRecord(label, box, (box[2] - box[0]) * (box[3] - box[1]), place)
     return ObjectRecord(label, box, float(mask_area(polygon, width, height)), place, polygon)
-
-
-def _have_keypoints(texts: dict[Path, Text]) -> bool:
-    """Tell whether the long lines are boxes with key points after them, not polygons.
-
-    All lines are equally long then, and the points lie in the box that the first four numbers
-    give; a polygon's first two corners are no box around its others.
-    """
-    known = [text for _, text in texts.values() if not isinstance(text, DataError)]
-    lines = [line.replace(",", " ").split() for text in known for _, line in text]
-    long = [line for line in lines if len(line) > 5]
-    if not long or len({len(line) for line in long}) > 1:
-        return False
-    seem = sum(_points_in_box(line) for line in long)
-    return seem >= KEYPOINT_SHARE * len(long)
-
-
-def _points_in_box(words: Sequence[str]) -> bool:
-    try:
-        cx, cy, w, h, *rest = (number(word, "value") for word in words[1:])
-    except AnnotationError:
-        return False
-    if min(cx - w / 2, cy - h / 2) < -TOLERANCE or max(cx + w / 2, cy + h / 2) > 1 + TOLERANCE:
-        return False
-    for dims in (2, 3):
-        if len(rest) % dims or (dims == 3 and not set(rest[2::3]) <= {0, 1, 2}):
-            continue
-        points = zip(rest[0::dims], rest[1::dims], strict=True)
-        inside = [
-            (x, y) == (0, 0)  # a point that is not in the picture
-            or (abs(x - cx) <= w / 2 + TOLERANCE and abs(y - cy) <= h / 2 + TOLERANCE)
-            for x, y in points
-        ]
-        if all(inside):
-            return True
-    return False
