@@ -107,7 +107,8 @@ def prepare(
 
 def validate(run: Run, data: DetectionData) -> None:
     """Measure the model on the validation pictures, and keep it if it is the best so far."""
-    metrics = evaluate(run.model, data.validation, progress=run.progress)
+    most = run.settings.max_detections
+    metrics = evaluate(run.model, data.validation, run.progress, most)
     losses = validation_loss(run.model, evaluation_loader(data.validation))
     kind = "segm" if "segm" in metrics else "bbox"
     run.keep({"validation": losses, "metrics": metrics}, metrics[kind]["AP"] or 0.0)

@@ -52,6 +52,7 @@ ANCHOR_SIZES = ((24.0,), (56.0,), (128.0,))  # on strides 8, 16, 32: pixels, squ
 ANCHOR_RATIOS = (0.5, 1.0, 2.5)  # height / width; standing people are about 2.5
 TRAINED_STAGES = 5  # of the small backbone's seven; the first ones know edges and textures
 CANONICAL_SCALE = 448  # below 224 pixels an object is read from stride 4: outlines need it
+COCO_DETECTIONS = 100  # of a picture, as torchvision's detectors keep and COCO measures
 SMALL_OPTIONS = {  # of the detector on EfficientNet-Lite0
     "size_divisible": 16,  # 240 rows are seen as they are
     "image_mean": IMAGE_MEAN,
@@ -246,8 +247,11 @@ class ProposalsFromStride8(RegionProposalNetwork):
         return super().forward(images, OrderedDict([*features.items()][1:]), targets)
 
 
-def proposals_from_stride_8(rpn: RegionProposalNetwork) -> ProposalsFromStride8:
+def proposals_from_stride_8(
+    rpn: RegionProposalNetwork, most_objects: int = 30
+) -> ProposalsFromStride8:
     """Return the network with the same anchors and layers, for pictures with few objects."""
+    proposals = max(60, most_objects)
     return ProposalsFromStride8(
         rpn.anchor_generator,
         rpn.head,
@@ -255,8 +259,8 @@ def proposals_from_stride_8(rpn: RegionProposalNetwork) -> ProposalsFromStride8:
         bg_iou_thresh=0.3,
         batch_size_per_image=128,
         positive_fraction=0.5,
-        pre_nms_top_n={"training": 300, "testing": 200},  # of each level
-        post_nms_top_n={"training": 150, "testing": 60},
+        pre_nms_top_n={"training": 300, "testing": max(200, proposals)},  # of each level
+        post_nms_top_n={"training": 150, "testing": proposals},
         nms_thresh=0.7,
     )
 
@@ -280,7 +284,7 @@ def on_lite_backbone(
             "mask_predictor": MaskRCNNPredictor(MASK_CHANNELS[-1], MASK_CHANNELS[-1], num_classes),
         }
     model = (tv.MaskRCNN if masks else tv.FasterRCNN)(body, **(settings | options))
-    model.rpn = proposals_from_stride_8(model.rpn)
+    model.rpn = proposals_from_stride_8(model.rpn, model.roi_heads.detections_per_img)
     start_undecided(model)
     return model.to(memory_format=torch.channels_last)
 
@@ -307,6 +311,9 @@ def build_model(settings: Settings, num_classes: int, pretrained: bool | None = 
     shorter, longer = settings.image_size
     options = {"min_size": shorter, "max_size": longer}
     options["live_batch_norm"] = settings.batch_norm == "live"
+    if settings.max_detections > COCO_DETECTIONS:
+        options["box_detections_per_img"] = settings.max_detections
+        options["rpn_post_nms_top_n_test"] = max(1000, settings.max_detections)
     return builder(settings.backbone, num_classes, trained, **options)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from common.coco_metrics import format_metrics
+from common.coco_truth import coco_truth, crowded_note
 from common.command import Command, given_settings, write_json
 from common.loading import fit_batch
 from common.loss_curves import plot_losses, write_figure
@@ -75,7 +76,10 @@ def train_and_report(options: argparse.Namespace, processes: Processes) -> None:
         processes=processes,
     )
     if processes.rank == 0:
-        metrics = evaluate(run.load_best(), data.test)
+        metrics = evaluate(run.load_best(), data.test, max_detections=settings.max_detections)
+        truth = coco_truth(data.test.labels)
+        if note := crowded_note(truth, settings.max_detections):
+            print(note)
         write_results(run, {**metrics, "seconds": run.seconds})
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from darknet.size import InputSize, height_width
+from boxes import InputSize, height_width
 
 GRAY = 128  # around the photo, as in detection
 LEAST_VISIBLE = 0.25  # share of a box's area that has to be left

@@ -1,11 +1,16 @@
-"""Boxes: formats, letterbox, decoding of raw outputs, non-maximum suppression.
+"""Boxes: formats, the input's size, letterbox, decoding of raw outputs, non-maximum suppression.
 
 Equations and section numbers are those of YOLOv3 (Redmon and Farhadi, 2018, arXiv:1804.02767).
 Boxes are float tensors (N, 4) in pixels, x to the right, y down, unless a name says otherwise.
+
+An input is a square, given by its side, or has a height and a width. Most photos are wider than
+high: an input of their own shape shows them larger for the same work, 288 x 384 pixels instead of
+320 x 320.
 """
 
 import dataclasses
 import math
+from argparse import ArgumentTypeError
 
 import numpy as np
 import torch
@@ -15,6 +20,8 @@ from torchvision.ops import batched_nms
 
 from darknet.cfg import Yolo
 
+InputSize = int | tuple[int, int]
+LARGEST_SIDE = 4096  # of an input, in pixels
 GRAY = 0.5  # what Darknet fills the letterbox's bars with
 MAX_SIZE_LOGIT = 10.0  # exp(10) is 22,026 anchors wide: nothing real, and no overflow or zero
 MAX_CANDIDATES = 30_000  # per photo, before suppression: keeps a threshold of 0 affordable
@@ -30,6 +37,43 @@ def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
     """Convert (..., 4) boxes from x1, y1, x2, y2 to centre x, centre y, width, height."""
     x1, y1, x2, y2 = boxes_xyxy.unbind(-1)
     return torch.stack(((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1), dim=-1)
+
+
+def height_width(size: InputSize) -> tuple[int, int]:
+    """Return (height, width) in pixels of a square's side, or of (height, width) itself."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def check_size(size: InputSize, stride: int, largest: int = LARGEST_SIDE) -> tuple[int, int]:
+    """Return (height, width) of a size that a network can take.
+
+    Args:
+        size: see `height_width`.
+        stride: both sides have to be a multiple of it, 32 in the YOLOv3 family.
+        largest: side that is allowed.
+
+    Raises:
+        ValueError: with the side and what is allowed.
+    """
+    for side in height_width(size):
+        if not stride <= side <= largest or side % stride:
+            raise ValueError(
+                f"size must be a multiple of {stride}, from {stride} to {largest}, got {side}"
+            )
+    return height_width(size)
+
+
+def parse_size(text: str) -> InputSize:
+    """Read a size from a command line: `320`, or height and width as in `288x384`.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise ArgumentTypeError(f"{text!r} is no size; 320 and 288x384 (height x width) are")
+    return int(text) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,14 +24,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from augmentation import Augmentation, Sample, augment
-from boxes import Letterbox, xyxy_to_cxcywh
+from boxes import InputSize, Letterbox, height_width, xyxy_to_cxcywh
 from common.labels.read import list_splits, read_annotations
 from common.labels.records import AnnotationSet, ObjectRecord
 from common.labels.sources import load_labels
 from common.parts import NAMES
 from common.photos import read_photo
 from common.street.parts import NUM_TEST_SCENES, STREET_FOLDER, draw_part
-from darknet.size import InputSize, height_width
 from settings import Settings
 
 PHOTO_MEMORY = 2**30  # bytes of decoded photos that are kept; 364 photos of 640 x 480 need a third

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from boxes import parse_size
 from common.command import Command, make_parser, write_json
 from common.drawing import annotate
 from common.files import replacing
@@ -33,7 +34,6 @@ from common.video import (
     is_video,
     show,
 )
-from darknet.size import parse_size
 from detector import COCO_SIZE, MODELS, Detection, Detector
 from speed.fast import has_bfloat16_instructions
 

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boxes import Letterbox, postprocess
+from boxes import InputSize, Letterbox, check_size, postprocess
 from darknet.network import Darknet, DarknetFileError
-from darknet.size import InputSize, check_size
 from download import fetch
 from speed.fast import FastDarknet
 

@@ -28,13 +28,13 @@ from common.loading import mix_seed, training_loader
 from common.processes import Processes, one_process
 from common.run import Run
 from common.training import make_optimizer, warmup_cosine
+from darknet.make_cfg import make_cfg, write_cfg
 from darknet.network import Darknet
 from darknet.pretrained import base_cfg, start
 from darknet.save import save_darknet
 from dataset import DetectionData, PhotoSet, TrainingPhotos
 from evaluation import collect
 from losses import YoloLoss
-from make_cfg import make_cfg, write_cfg
 from settings import Settings
 
 LAST_RATE = 0.01  # share of the learning rate that is left at the end of the schedule
@@ -224,7 +224,9 @@ def to_input(images: Tensor, device: torch.device, size: tuple[int, int]) -> Ten
 
 def validate(run: Run, network: Darknet, photos: PhotoSet) -> None:
     """Measure a network on the validation photos, for the curve over the epochs."""
-    metrics = coco_metrics(*collect(network, photos, run.settings.final_size, run.progress))
+    size, most = run.settings.final_size, run.settings.max_detections
+    truth, detections = collect(network, photos, size, run.progress, most)
+    metrics = coco_metrics(truth, detections, most)
     run.keep({"bbox": metrics["bbox"]})
 
 

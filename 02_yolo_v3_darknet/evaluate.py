@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from boxes import check_size, parse_size
 from common.choices import ON_INVALID
 from common.coco_metrics import MAX_DETECTIONS, coco_metrics, format_metrics
 from common.coco_truth import coco_truth, crowded_note
 from common.command import Command, make_parser, write_json
 from darknet.network import Darknet
-from darknet.size import check_size, parse_size
 from dataset import PhotoSet, load_test_photos
 from detector import COCO_SIZE, FOLDER, MODELS, choose_device, default_size, read_names
 from download import fetch

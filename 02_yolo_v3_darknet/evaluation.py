@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from boxes import Letterbox, postprocess
+from boxes import InputSize, Letterbox, height_width, postprocess
 from common.coco_metrics import MAX_DETECTIONS
 from common.coco_truth import coco_detections, coco_truth
 from darknet.network import Darknet
-from darknet.size import InputSize, height_width
 from dataset import PhotoSet
 from speed.fast import FastDarknet
 

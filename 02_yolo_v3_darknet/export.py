@@ -30,11 +30,10 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from boxes import cxcywh_to_xyxy, decode_fractions
+from boxes import InputSize, cxcywh_to_xyxy, decode_fractions, height_width, parse_size
 from common.command import Command
 from common.files import replacing
 from darknet.network import Darknet, DarknetFileError, run_layers
-from darknet.size import InputSize, height_width, parse_size
 from detector import read_names
 from speed.fast import folded
 

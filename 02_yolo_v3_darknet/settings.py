@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from augmentation import Augmentation
+from boxes import InputSize, check_size, height_width, parse_size
 from common.choices import ON_INVALID, OPTIMIZERS
 from common.precision import PRECISIONS
 from common.settings import change_preset, check_settings, setting
 from darknet.pretrained import BASES
-from darknet.size import InputSize, check_size, height_width, parse_size
 from losses import BOX_LOSSES
 
 STRIDE = 32  # of the YOLOv3 family: input sides are multiples of it

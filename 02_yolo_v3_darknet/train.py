@@ -17,6 +17,7 @@ import argparse
 import sys
 
 from common.coco_metrics import format_metrics, precision_curves, run_coco, summarize
+from common.coco_truth import crowded_note
 from common.command import Command, given_settings, write_json
 from common.confusion import confusion_matrix
 from common.loading import fit_batch
@@ -92,14 +93,17 @@ def train_and_report(options: argparse.Namespace, processes: Processes) -> None:
 def write_results(run: Run, data: DetectionData) -> None:
     """Write the model, measure it on the test photos, write the results, and show the metrics."""
     save_model(run, data.class_names)
-    truth, detections = collect(run.model, data.test, run.settings.final_size)
-    measured = run_coco(truth, detections)
+    size, most = run.settings.final_size, run.settings.max_detections
+    truth, detections = collect(run.model, data.test, size, max_detections=most)
+    measured = run_coco(truth, detections, most)
     curves = precision_curves(measured["bbox"])
     matrix = confusion_matrix(truth, detections, CONFUSION_SCORE)
     write_figures(run.folder, run.history, run.epochs, curves, matrix, data.class_names)
     metrics = summarize(measured)
     write_json(run.folder / "metrics.json", {**metrics, "seconds": run.seconds})
     print(format_metrics(metrics))
+    if note := crowded_note(truth, most):
+        print(note)
     print(f"{run.seconds:.0f} s of training; results in {run.folder}")
 
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from masks.class_table import IGNORE_INDEX
+from masks import IGNORE_INDEX
 
 LOSSES = ("cross_entropy", "dice", "focal")
 DICE_SMOOTHING = 1.0  # pixels; keeps the quotient steady for classes of a few pixels

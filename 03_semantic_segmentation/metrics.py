@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from masks.class_table import IGNORE_INDEX
+from masks import IGNORE_INDEX
 
 
 class ConfusionMatrix:

@@ -38,7 +38,7 @@ EPILOG = """examples:
   python predict.py photo.jpg --checkpoint runs/mine/best.pt --out found
 
 your own pictures (--data PATH), which are looked at by python check_data.py PATH:
-  images/x.jpg, masks/x.png        a pair for each picture; also image/ and label/, imgs/ and the like
+  images/x.jpg, masks/x.png        a pair for each picture; also image/ and label/ and the like
   train/ and val/ in them or around them; train/ with trainannot/ or train_labels/
   JPEGImages/, SegmentationClass/  Pascal VOC, with ImageSets/Segmentation/train.txt; CVAT
   x.jpg, x_mask.png                side by side, as Roboflow writes them

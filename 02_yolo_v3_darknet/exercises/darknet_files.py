@@ -21,8 +21,8 @@ from common.checking.sandbox import Attempt, BlankAnswerError, WrongAnswerError
 from darknet import weights
 from darknet.cfg import Block, Convolutional, DarknetFileError, Yolo, parse_cfg
 from darknet.layers import plan_layers
+from darknet.make_cfg import make_cfg
 from darknet.network import DarknetBatchNorm2d
-from make_cfg import make_cfg
 
 CFG = Path(__file__).resolve().parents[1] / "cfg"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from common.checking.check import compare_function, exercise
 from common.checking.sandbox import Attempt
 from losses import dice_loss
-from masks.class_table import IGNORE_INDEX
+from masks import IGNORE_INDEX
 
 Loss = Callable[..., Tensor]
 

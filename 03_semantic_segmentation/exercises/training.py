@@ -17,7 +17,7 @@ from common.checking.compare import kind
 from common.checking.sandbox import Attempt, BlankAnswerError, WrongAnswerError
 from common.street.scenes import SEMANTIC_CLASSES, draw_scene
 from dataset import SegmentationDataset
-from masks.class_table import IGNORE_INDEX
+from masks import IGNORE_INDEX
 from metrics import ConfusionMatrix
 
 GOAL = 0.22  # mean IoU

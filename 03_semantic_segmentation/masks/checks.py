@@ -20,7 +20,8 @@ from common.photos import (
     photo_note,
     photo_size,
 )
-from masks.class_table import IGNORE_INDEX, ClassTable
+from masks import IGNORE_INDEX
+from masks.class_table import ClassTable
 from masks.label_maps import Masks
 
 UNTURNED_MEND = "picture read unturned, as its mask is"

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from common.findings import DataError
+from masks import IGNORE_INDEX
 
-IGNORE_INDEX = 255  # the label of pixels that count neither in the loss nor in the metrics
 MOST_CLASSES = 255  # labels are stored as uint8, and one value is IGNORE_INDEX
 LARGEST_VALUE = 65535  # of a 16-bit mask
 BLACK_AND_WHITE = (0, 255)

@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from common.findings import DataError
-from masks.class_table import IGNORE_INDEX, LARGEST_VALUE, ClassTable
+from masks import IGNORE_INDEX
+from masks.class_table import LARGEST_VALUE, ClassTable
 from masks.levels import cut_jpeg, cut_smoothed, gray_levels
 
 UNKNOWN = ("error", "ignore")

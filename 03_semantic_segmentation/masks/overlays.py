@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from masks.class_table import IGNORE_INDEX
+from masks import IGNORE_INDEX
 
 # RGB: sky blue, gray, green, yellow, dark gray, vermilion, blue, purple, orange, black
 PALETTE = (

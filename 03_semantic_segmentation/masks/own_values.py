@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from common.findings import DataError
+from masks import IGNORE_INDEX
 from masks.class_table import (
     BLACK_AND_WHITE,
-    IGNORE_INDEX,
     LARGEST_VALUE,
     ClassTable,
     numbered_classes,

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from common.findings import DataError
 from common.parts import PartsError, read_parts
 from common.survey import Survey
+from masks import IGNORE_INDEX
 from masks.checks import check_sizes, likely_mistakes, same_pictures
-from masks.class_table import IGNORE_INDEX
 from masks.layout import describe_format
 from masks.overlays import show_labels
 from masks.reading import Folder, Reader, check_names, check_training

@@ -143,7 +143,7 @@ def test_few_calls_from_the_command_to_the_loss(monkeypatch, scenes, tmp_path):
     monkeypatch.setattr(engine, "build_model", lambda *_: Looking())
     monkeypatch.setattr(engine, "validate", lambda *_: None)
     monkeypatch.setattr(command, "write_results", lambda *_: None)
-    monkeypatch.setattr(command, "evaluate", lambda *_: {})
+    monkeypatch.setattr(command, "evaluate", lambda *_, **__: {})
     monkeypatch.setattr(command.Run, "load_best", lambda _: None)
     options = ["--data", str(scenes), "--out", str(tmp_path), "--no-pretrained", "--workers", "0"]
     assert command.main(options) == 0

@@ -22,8 +22,7 @@ from augmentation import (
     place,
     random_map,
 )
-from boxes import Letterbox
-from darknet.size import InputSize, height_width
+from boxes import InputSize, Letterbox, height_width
 
 # On black, a blend at an edge is a darker tone of the same colour.
 COLORS = ((250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250))

@@ -12,9 +12,9 @@ import torch
 
 import export
 from boxes import decode, postprocess, suppress
+from darknet.make_cfg import make_cfg, write_cfg
 from darknet.network import Darknet, DarknetFileError
 from export import ExportError, export_onnx, folded, main
-from make_cfg import make_cfg, write_cfg
 
 SIZE = (96, 128)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from darknet_library import DarknetLibrary
 
+from darknet.make_cfg import main, make_cfg, write_cfg
 from darknet.network import Darknet, DarknetFileError
-from make_cfg import main, make_cfg, write_cfg
 
 ANCHORS = {
     6: [(8, 9.5), (15, 20), (30, 28), (55.25, 40), (70, 90), (120, 130)],

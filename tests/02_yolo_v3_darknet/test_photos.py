@@ -270,7 +270,9 @@ def test_sources(tmp_path):
 
 
 def test_sources_without_files(tmp_path):
-    with pytest.raises(PhotoError, match="this folder holds no file that ends in .avif, .bmp, .dib, .gif, "):
+    with pytest.raises(
+        PhotoError, match="this folder holds no file that ends in .avif, .bmp, .dib, .gif, "
+    ):
         expand_source(str(tmp_path))
     with pytest.raises(PhotoError, match=re.escape("*.jpg: no file fits this pattern")):
         expand_source(str(tmp_path / "*.jpg"))

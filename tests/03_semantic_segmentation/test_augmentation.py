@@ -6,7 +6,7 @@ from torchvision import tv_tensors
 
 from augmentation import evaluation_transforms, training_transforms
 from dataset import SegmentationDataset
-from masks.class_table import IGNORE_INDEX
+from masks import IGNORE_INDEX
 
 
 def ramp(height=20, width=30):

@@ -12,7 +12,8 @@ from torchvision import tv_tensors
 from common.findings import DataError
 from common.street.scenes import SEMANTIC_CLASSES, draw_scene
 from dataset import PedestrianDataset, SegmentationDataset, count_pixels
-from masks.class_table import IGNORE_INDEX, ClassTable, numbered_classes
+from masks import IGNORE_INDEX
+from masks.class_table import ClassTable, numbered_classes
 from masks.label_maps import read_label_map
 from masks.table_files import read_class_table
 

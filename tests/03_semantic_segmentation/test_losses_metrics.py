@@ -22,7 +22,7 @@ from losses import (
     focal_loss,
     segmentation_losses,
 )
-from masks.class_table import IGNORE_INDEX
+from masks import IGNORE_INDEX
 from metrics import ConfusionMatrix, format_metrics, summarize
 
 NUM_MAPS = 10_000

@@ -1,7 +1,7 @@
 """Write the .cfg file of a network for own classes: five places edited in one go.
 
-    python make_cfg.py cfg/yolov3-tiny.cfg --classes 3 --size 320 --out cells.cfg
-    python make_cfg.py cfg/yolov3.cfg --classes 1 --anchors 10,13 16,30 33,23 ... --out one.cfg
+    python -m darknet.make_cfg cfg/yolov3-tiny.cfg --classes 3 --size 320 --out cells.cfg
+    python -m darknet.make_cfg cfg/yolov3.cfg --classes 1 --anchors 10,13 16,30 ... --out one.cfg
 
 What a change of classes touches, in every output: `classes` of the [yolo] block, and `filters` of
 the convolution before it, A * (5 + classes) for its A anchors. New anchors go into every [yolo]
@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anchors import check_sizes
+from boxes import InputSize, check_size, parse_size
 from common.command import Command
 from common.files import replacing
 from darknet.cfg import Convolutional, DarknetFileError, Net, Yolo, parse_cfg
 from darknet.layers import input_stride, plan_layers
-from darknet.size import InputSize, check_size, parse_size
 
 MAX_CLASSES = 10_000
 # The comment above an output of this lesson's cfg files; it would be wrong after the edit.
