@@ -207,9 +207,9 @@ def test_curves_are_drawn_on_validation_photos_and_the_test_is_last(
 ) -> None:
     measured: list[PhotoSet] = []
 
-    def noted(model: Darknet, photos: PhotoSet, *rest: object) -> tuple:
+    def noted(model: Darknet, photos: PhotoSet, *rest: object, **more: object) -> tuple:
         measured.append(photos)
-        return collect(model, photos, *rest)
+        return collect(model, photos, *rest, **more)
 
     monkeypatch.setattr(engine, "collect", noted)
     monkeypatch.setattr(train, "collect", noted)
