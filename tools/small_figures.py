@@ -1,6 +1,6 @@
 """Make the figures inside a notebook small: it opens quickly and the repository stays light.
 
-Figures that show photos are large as PNG: every pixel has a colour of its own. With the 128 colours
+Figures that show photos are large as PNG: every pixel has a colour of its own. With the 96 colours
 that suit a figure best it takes about a quarter of the space and looks the same.
 """
 
@@ -10,11 +10,11 @@ import io
 from nbformat import NotebookNode
 from PIL import Image
 
-COLORS = 128
+COLORS = 96
 
 
 def smaller_png(png: bytes) -> bytes:
-    """Return the picture with at most 128 colours, or as it is if that is not smaller."""
+    """Return the picture with at most 96 colours, or as it is if that is not smaller."""
     image = Image.open(io.BytesIO(png))
     if image.mode != "P":
         buffer = io.BytesIO()
