@@ -70,7 +70,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def train_and_report(options: argparse.Namespace, processes: Processes) -> None:
     """Train as the options say; the first process measures and writes the results."""
-    settings = make_settings(options.preset, **given_settings(options, Settings))
+    settings = make_settings(**given_settings(options, Settings))
     data = processes.in_turn(lambda: load_data(settings))
     if processes.rank == 0:
         print(data.report)

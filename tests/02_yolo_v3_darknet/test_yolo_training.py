@@ -529,6 +529,15 @@ def test_sizes_that_are_none(text: str, tmp_path: Path, capsys) -> None:
     )
 
 
+@pytest.mark.parametrize("preset", ["street", "photos"])
+def test_the_command_takes_a_preset(
+    preset: str, squares: Path, base: Path, tmp_path: Path, capsys
+) -> None:
+    options = command_of(squares, base, tmp_path / "out")[2:]
+    assert train.main([*options, "--epochs", "1", "--preset", preset]) == 0
+    assert f"preset {preset} on " in capsys.readouterr().out
+
+
 def test_help_teaches(capsys) -> None:
     for command in (train, evaluate):
         with pytest.raises(SystemExit) as caught:
