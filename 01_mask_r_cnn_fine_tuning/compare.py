@@ -1,7 +1,7 @@
-"""Make a stored comparison again: several trainings, minutes to an hour on two cores.
+"""Compare ways of training by several trainings: minutes to an hour on two cores.
 
-The notebooks draw what lies in `results/`. A comparison that was stopped goes on where it was;
-delete its file to begin anew.
+The result is written to `results/NAME.json` after each training. A comparison that was stopped goes
+on where it was; delete its file to begin anew.
 """
 
 from __future__ import annotations

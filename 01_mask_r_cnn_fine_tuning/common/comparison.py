@@ -1,7 +1,7 @@
 """Stored comparisons: several ways of training, each with several seeds, resumable.
 
 A notebook trains once. What needs many trainings is made by `python compare.py NAME` and stored as
-`results/NAME.json`, with the seeds, the machine and the versions, and the notebook draws that.
+`results/NAME.json`, with the seeds, the machine and the versions.
 """
 
 from __future__ import annotations

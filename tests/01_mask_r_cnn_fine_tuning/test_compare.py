@@ -1,0 +1,58 @@
+"""Stored comparisons: every way with every seed once, written as it goes, and gone on with."""
+
+import json
+
+import pytest
+
+import compare
+from common.comparison import mean_and_spread, read_comparison, run_comparison
+from settings import make_settings
+
+
+def test_a_stopped_comparison_goes_on_where_it_was(tmp_path):
+    path, calls = tmp_path / "results" / "ways.json", []
+
+    def way(name, broken=False):
+        def train(seed):
+            calls.append((name, seed))
+            if broken:
+                raise KeyboardInterrupt
+            return {"bbox": {"AP": 0.1 * (seed + 1)}}
+
+        return train
+
+    with pytest.raises(KeyboardInterrupt):
+        run_comparison(path, "which?", {"a": way("a"), "b": way("b", broken=True)}, range(2))
+    assert [one["arm"] for one in json.loads(path.read_text())["runs"]] == ["a"]
+    content = run_comparison(path, "which?", {"a": way("a"), "b": way("b")}, range(2))
+    assert calls == [("a", 0), ("b", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert content["question"] == "which?" and set(content["versions"]) >= {"torch", "python"}
+    runs = read_comparison(path)
+    assert {arm: [one["seed"] for one in some] for arm, some in runs.items()} == {
+        "a": [0, 1], "b": [0, 1],
+    }  # fmt: skip
+
+
+def test_mean_and_spread():
+    assert mean_and_spread([0.5]) == "0.500"
+    assert mean_and_spread([0.4, 0.6, 0.5]) == "0.500 (0.400 to 0.600)"
+
+
+def test_the_command_trains_on_few_pictures_and_prints_a_table(
+    scenes, tmp_path, monkeypatch, capsys
+):
+    def tiny(preset, **changes):
+        changes |= {"data": str(scenes), "pretrained": False, "image_size": (72, 96)}
+        return make_settings(preset, **changes)
+
+    monkeypatch.setattr(compare, "make_settings", tiny)
+    monkeypatch.setattr(compare, "STEPS", 2)
+    few = {"2": lambda seed: compare.train_on_few(2, seed)}
+    monkeypatch.setitem(compare.COMPARISONS, "pictures", ("how many?", few))
+    assert compare.main(["pictures", "--seeds", "2", "--out", str(tmp_path)]) == 0
+    runs = read_comparison(tmp_path / "pictures.json")["2"]
+    assert [one["seed"] for one in runs] == [0, 1]
+    assert len(runs[0]["confusion"]) == len(runs[0]["classes"]) + 1 == 6
+    assert "2        bbox AP" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        compare.main(["pictures", "--seeds", "0"])
