@@ -11,11 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from augmentation import evaluation_transforms, training_transforms
 from common.coco_metrics import coco_metrics
 from common.command import Command, make_parser
 from common.comparison import mean_and_spread, read_comparison, run_comparison
 from common.confusion import confusion_matrix
-from dataset import DetectionData, load_data
+from common.street.parts import (
+    NUM_TEST_SCENES,
+    NUM_VALIDATION_SCENES,
+    STREET_FOLDER,
+    draw_part,
+)
+from common.street.views import write_views
+from dataset import DetectionData, DetectionDataset, load_data
 from engine import train
 from evaluation import collect
 from settings import Settings, make_settings
@@ -26,8 +34,8 @@ STEPS = 400  # of each of them, whatever the number of pictures
 CONFUSION_SCORE = 0.5
 
 EPILOG = """comparisons:
-  pictures      Faster R-CNN, five classes, from 10, 30, 100 and 300 drawn scenes, 400 steps each
-  batch_norm    Mask R-CNN with fixed and with live statistics of batch norm
+  pictures     Faster R-CNN, people by their view, from 10, 30, 100 and 300 scenes, 400 steps each
+  backbones    Mask R-CNN on two backbones, and on one of them with live batch norm
 
 example:
   python compare.py pictures --seeds 3"""
@@ -38,35 +46,56 @@ def fit(settings: Settings, data: DetectionData) -> dict[str, Any]:
     run = train(settings, data, None, progress=False)
     truth, detections = collect(run.model, data.test, progress=False)
     metrics = coco_metrics(truth, detections)
-    kinds = {kind: metrics[kind] for kind in ("bbox", "segm") if kind in metrics}
     table = confusion_matrix(truth, detections, CONFUSION_SCORE)
-    return {**kinds, "confusion": table.tolist(), "seconds": run.seconds}
+    return {**metrics, "confusion": table.tolist(), "seconds": run.seconds}
+
+
+def load_views(settings: Settings) -> DetectionData:
+    """Return drawn scenes whose people are labelled by the side from which they are seen."""
+    counts = {"train": settings.num_scenes, "validation": NUM_VALIDATION_SCENES}
+    counts["test"] = NUM_TEST_SCENES
+    parts = {
+        part: DetectionDataset.from_path(
+            write_views(draw_part(STREET_FOLDER, part, count, progress=False)),
+            training_transforms(flip=settings.flip) if part == "train" else evaluation_transforms(),
+            masks=False,
+        )
+        for part, count in counts.items()
+    }
+    return DetectionData(**parts)
 
 
 def train_on_few(count: int, seed: int) -> dict[str, Any]:
     """Train on the first scenes again and again, as many steps as on many scenes."""
     settings = make_settings("street", task="boxes", num_scenes=max(PICTURES), seed=seed)
-    data = load_data(settings, progress=False)
+    data = load_views(settings)
     indices = [k % count for k in range(STEPS * settings.batch_size)]
     few = data.train.subset(indices, data.train.transforms)
-    part = DetectionData(few, data.validation, data.test)
-    return {"classes": list(data.class_names), **fit(settings, part)}
+    return fit(settings, DetectionData(few, data.validation, data.test))
 
 
-def train_with(batch_norm: str, seed: int) -> dict[str, Any]:
-    """Train the preset `street` with one of the two kinds of batch norm."""
-    settings = make_settings("street", batch_norm=batch_norm, seed=seed)
+def train_on(seed: int, **changes: str) -> dict[str, Any]:
+    """Train the preset `street` with changed settings."""
+    settings = make_settings("street", seed=seed, **changes)
     return fit(settings, load_data(settings, progress=False))
 
 
+BACKBONE_ARMS: dict[str, dict[str, str]] = {
+    "efficientnet_lite0": {},
+    "live batch norm": {"batch_norm": "live"},
+    "mobilenet_v2": {"backbone": "mobilenet_v2"},
+}
 COMPARISONS = {
     "pictures": (
         f"AP on 100 unseen scenes after {STEPS} steps on few or many pictures",
         {str(count): lambda seed, count=count: train_on_few(count, seed) for count in PICTURES},
     ),
-    "batch_norm": (
-        "AP on 100 unseen scenes with fixed and with live statistics of batch norm",
-        {kind: lambda seed, kind=kind: train_with(kind, seed) for kind in ("fixed", "live")},
+    "backbones": (
+        "AP on 100 unseen scenes with other backbones, and with live statistics of batch norm",
+        {
+            arm: lambda seed, changes=changes: train_on(seed, **changes)
+            for arm, changes in BACKBONE_ARMS.items()
+        },
     ),
 }
 
@@ -93,7 +122,7 @@ def run(options: argparse.Namespace) -> None:
         for kind in ("bbox", "segm"):
             if kind in runs[0]:
                 values = [one[kind]["AP"] for one in runs]
-                print(f"  {arm:8} {kind} AP {mean_and_spread(values)}")
+                print(f"  {arm:18} {kind} AP {mean_and_spread(values)}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,11 +1,11 @@
-"""Faster R-CNN and Mask R-CNN on three backbones, made in the two ways torchvision offers.
+"""Faster R-CNN and Mask R-CNN on several backbones, made in the two ways torchvision offers.
 
 Ren et al., "Faster R-CNN" (2015); He et al., "Mask R-CNN" (2017); Lin et al., "Feature Pyramid
 Networks" (2017). The two ways:
 
 1. Take a detector trained on COCO and swap its last layers (`resnet50`; `mobilenet_v3` for boxes).
 2. Put the detector's parts on another backbone, with its own pyramid, anchors and RoIAlign
-   (`efficientnet_lite0`; `mobilenet_v3` for masks).
+   (`efficientnet_lite0`, `mobilenet_v2`).
 
 `num_classes` counts the background as class 0 everywhere, as torchvision does.
 """
@@ -21,10 +21,8 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import MobileNet_V3_Large_Weights
 from torchvision.models import detection as tv
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import mobilenet_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -50,13 +48,14 @@ BOX_UNITS = 256
 MASK_CHANNELS = (64, 64)
 ANCHOR_SIZES = ((24.0,), (56.0,), (128.0,))  # on strides 8, 16, 32: pixels, square root of area
 ANCHOR_RATIOS = (0.5, 1.0, 2.5)  # height / width; standing people are about 2.5
-TRAINED_STAGES = 5  # of the small backbone's seven; the first ones know edges and textures
 CANONICAL_SCALE = 448  # below 224 pixels an object is read from stride 4: outlines need it
 COCO_DETECTIONS = 100  # of a picture, as torchvision's detectors keep and COCO measures
-SMALL_OPTIONS = {  # of the detector on EfficientNet-Lite0
+FIRST_LAYERS = {  # of the small backbones, down to stride 4: edges and textures, learned already
+    "efficientnet_lite0": ("conv_stem", "bn1", "blocks.0", "blocks.1"),
+    "mobilenet_v2": ("features.0", "features.1", "features.2", "features.3"),
+}
+SMALL_OPTIONS = {  # of the detectors on them
     "size_divisible": 16,  # 240 rows are seen as they are
-    "image_mean": IMAGE_MEAN,
-    "image_std": IMAGE_STD,
     "box_batch_size_per_image": 64,
     "box_detections_per_img": 30,
 }
@@ -121,14 +120,13 @@ def _build(
         raise ValueError(
             f"num_classes is {num_classes}; at least 2: the background and one class of yours"
         )
-    if backbone == "efficientnet_lite0":
-        body = LiteBackbone(pretrained=pretrained, live_batch_norm=live_batch_norm)
-        return on_lite_backbone(body, num_classes, masks, **options)
+    if backbone == "mobilenet_v3" and masks:
+        raise ValueError("backbone mobilenet_v3 has no mask head; choose another, or --task boxes")
+    if backbone in FIRST_LAYERS:
+        body = SmallBackbone(backbone, pretrained=pretrained, live_batch_norm=live_batch_norm)
+        return on_small_backbone(body, num_classes, masks, **options)
     try:
-        if backbone == "mobilenet_v3" and masks:
-            model = _on_mobilenet(num_classes, pretrained, **options)
-        else:
-            model = _swap_heads(backbone, num_classes, pretrained, masks, **options)
+        model = _swap_heads(backbone, num_classes, pretrained, masks, **options)
     except URLError as error:
         raise PretrainedWeightsError(
             f"the pretrained weights of {backbone} cannot be downloaded ({error.reason}). Without "
@@ -158,51 +156,51 @@ def _swap_heads(
     return model
 
 
-def _on_mobilenet(num_classes: int, pretrained: bool, **options: Any) -> tv.MaskRCNN:
-    """Way 2 with torchvision's own pyramid on MobileNetV3: two levels and a pooled one."""
-    body = mobilenet_backbone(
-        backbone_name="mobilenet_v3_large",
-        weights=MobileNet_V3_Large_Weights.DEFAULT if pretrained else None,
-        fpn=True,
-        norm_layer=nn.BatchNorm2d,
-        trainable_layers=4 if pretrained else 6,
-    )
-    sizes = ((32.0, 64.0, 128.0, 256.0, 512.0),) * 3
-    anchors = AnchorGenerator(sizes, (ANCHOR_RATIOS,) * 3)
-    return tv.MaskRCNN(body, num_classes, rpn_anchor_generator=anchors, **options)
-
-
-class LiteBackbone(nn.Module):
-    """EfficientNet-Lite0 and a feature pyramid (Lin et al., 2017) on strides 4, 8, 16 and 32.
+class SmallBackbone(nn.Module):
+    """A small classifier's body and a feature pyramid (Lin et al., 2017) on strides 4 to 32.
 
     Its batch norm layers keep the statistics of ImageNet: each is a fixed scale and shift, and part
-    of the convolution in front of it.
+    of the convolution in front of it. FIRST_LAYERS do not learn.
 
     Args:
+        name: a key of FIRST_LAYERS.
         out_channels: width of the pyramid.
         pretrained: whether to load the ImageNet weights.
         live_batch_norm: take the statistics from each batch instead.
 
+    Attributes:
+        statistics: `image_mean` and `image_std` of the pictures it was trained with.
+
     Raises:
-        PretrainedWeightsError: the weights' package is not installed, or its file is another.
+        PretrainedWeightsError: the weights cannot be had.
     """
 
     def __init__(
         self,
+        name: str = "efficientnet_lite0",
         out_channels: int = PYRAMID_CHANNELS,
         pretrained: bool = True,
         live_batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.body = timm.create_model(ARCHITECTURE, features_only=True, out_indices=(1, 2, 3, 4))
-        if pretrained:
-            load_imagenet_weights(self.body)
+        if name == "mobilenet_v2":
+            from common.mobilenet import MobileNetBody  # not loaded where it is not used
+
+            self.body, channels = MobileNetBody(pretrained), MobileNetBody.channels
+            self.statistics = {}  # torchvision's detectors assume those of its own weights
+        else:
+            maps = {"features_only": True, "out_indices": (1, 2, 3, 4)}
+            self.body = timm.create_model(ARCHITECTURE, **maps)
+            channels = self.body.feature_info.channels()
+            self.statistics = {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD}
+            if pretrained:
+                load_imagenet_weights(self.body)
         if not live_batch_norm:
             fold_batch_norm(self.body)
-        early = [self.body.conv_stem, self.body.bn1, *self.body.blocks[:-TRAINED_STAGES]]
-        nn.ModuleList(early).requires_grad_(False)
+        for layer in FIRST_LAYERS[name]:
+            self.body.get_submodule(layer).requires_grad_(False)
         self.names = ("4", "8", "16", "32")  # each level's stride
-        self.fpn = FeaturePyramidNetwork(self.body.feature_info.channels(), out_channels)
+        self.fpn = FeaturePyramidNetwork(channels, out_channels)
         self.out_channels = out_channels
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
@@ -215,8 +213,7 @@ def fold_batch_norm(module: nn.Module) -> None:
     """Make each batch norm a part of the convolution in front of it: the same function, sooner.
 
     Its scale becomes a part of the kernels and its shift the bias; both go on learning. Its
-    statistics stay as they are. timm's batch norm layers carry the activation behind them, which
-    stays.
+    statistics stay as they are, and so does the activation that timm's layers carry.
     """
     convolution = ""
     for name, child in module.named_children():
@@ -226,7 +223,7 @@ def fold_batch_norm(module: nn.Module) -> None:
             fused = fuse_conv_bn_eval(module.get_submodule(convolution).eval(), child.eval())
             fused.bias.requires_grad_(True)  # fuse_conv_bn_eval leaves it as the running mean was
             setattr(module, convolution, fused)
-            setattr(module, name, child.act)
+            setattr(module, name, getattr(child, "act", nn.Identity()))
         else:
             fold_batch_norm(child)
 
@@ -265,18 +262,22 @@ def proposals_from_stride_8(
     )
 
 
-def on_lite_backbone(
-    body: LiteBackbone, num_classes: int, masks: bool, **options: Any
+def on_small_backbone(
+    body: SmallBackbone, num_classes: int, masks: bool, **options: Any
 ) -> tv.FasterRCNN:
     """Way 2 in full: every part is chosen for pictures of some 320 x 240 pixels and a CPU."""
     roi_align = {"featmap_names": body.names, "sampling_ratio": 2}
     roi_align |= {"canonical_scale": CANONICAL_SCALE}
-    settings: dict[str, Any] = SMALL_OPTIONS | {
-        "rpn_anchor_generator": AnchorGenerator(ANCHOR_SIZES, (ANCHOR_RATIOS,) * 3),
-        "box_roi_pool": MultiScaleRoIAlign(output_size=7, **roi_align),
-        "box_head": TwoMLPHead(body.out_channels * 7 * 7, BOX_UNITS),
-        "box_predictor": FastRCNNPredictor(BOX_UNITS, num_classes),
-    }
+    settings: dict[str, Any] = (
+        SMALL_OPTIONS
+        | body.statistics
+        | {
+            "rpn_anchor_generator": AnchorGenerator(ANCHOR_SIZES, (ANCHOR_RATIOS,) * 3),
+            "box_roi_pool": MultiScaleRoIAlign(output_size=7, **roi_align),
+            "box_head": TwoMLPHead(body.out_channels * 7 * 7, BOX_UNITS),
+            "box_predictor": FastRCNNPredictor(BOX_UNITS, num_classes),
+        }
+    )
     if masks:
         settings |= {
             "mask_roi_pool": MultiScaleRoIAlign(output_size=14, **roi_align),

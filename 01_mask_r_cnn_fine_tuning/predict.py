@@ -1,54 +1,76 @@
-"""Find objects in photos with a trained model: draw them, and list them as JSON.
+"""Find objects in photos and films with a trained model: draw them, and list them as JSON.
 
 Examples:
     python predict.py photo.jpg --checkpoint runs/street/best.pt
-    python predict.py "photos/*.jpg" --checkpoint runs/street/best.pt --json found.json --out drawn
+    python predict.py holiday/ "trip/*.png" film.mp4 --checkpoint runs/street/best.pt --out drawn
+    python predict.py photos/ --checkpoint runs/street/best.pt --json found.json --masks polygons
 
-The JSON is a list with one entry a photo; `common/predictions.py` shows its words.
+The JSON is a list with one entry a photo or frame, photos first; `common/predictions.py` shows its
+words. With --out, photo.jpg is drawn as photo.jpg.png and film.avi as film.mp4, in their own size;
+drawings of one name are numbered. A film that lies in the folder --out itself is drawn as
+film_detected.mp4: no source is written over.
 
-Exit code: 0 done, 1 some photos could not be read, 2 bad usage or no photo at all.
+Exit code: 0 done, 1 some files could not be read (the others were), 2 bad usage, no photo and no
+film at all, or stopped with Ctrl+C, which keeps what was listed so far.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
+from tqdm import tqdm
 
-from common.coco_truth import encode_mask
+from common.coco_truth import encode_mask, encode_polygons
 from common.command import Command, make_parser
-from common.drawing import draw_detections
+from common.drawing import annotate, instance_color
+from common.files import replacing
 from common.photo_command import (
-    add_photo_options,
-    find_photos,
-    predict_photos,
+    MODEL_ERRORS,
+    Listing,
+    add_result_options,
     to_best_device,
 )
+from common.photo_files import FreeNames, expand_source, passed_over, reason
+from common.photos import PHOTO_SUFFIXES, PhotoError
 from common.predictions import detection_entry, photo_entry
+from common.video import VIDEO_SUFFIXES, VideoSink, VideoSource, is_video
 from model import MASK_THRESHOLD, load_detector
 
-LONGEST_SHAPE = 20  # of a drawing: its sides' ratio, whatever the photo's
+SUFFIXES = PHOTO_SUFFIXES + VIDEO_SUFFIXES
+MASK_FORMS = {"rle": encode_mask, "polygons": encode_polygons}
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
-    add_photo_options(parser)
-    parser.add_argument(
-        "--score-threshold", type=float, default=0.5, help="leave out what scores less (0.5)"
+    add = parser.add_argument
+    about = "photos, films, folders of both, and patterns in quotes"
+    add("source", nargs="+", metavar="SOURCE", help=about)
+    add_result_options(parser)
+    about = "leave out what scores less (0.5)"
+    add("--score-threshold", type=float, default=0.5, metavar="S", help=about)
+    about = (
+        "how the list holds masks: as COCO's run lengths (rle), which is the default, or as COCO's "
+        "polygons; polygons cannot hold the holes of a mask and fill them"
     )
+    add("--masks", choices=MASK_FORMS, default="rle", help=about)
+    add("--max-frames", type=int, metavar="N", help="stop each film after N frames")
     parsed = parser.parse_args(arguments)
     if not 0 <= parsed.score_threshold <= 1:
         parser.error(f"--score-threshold is {parsed.score_threshold}; allowed are 0 to 1")
+    if parsed.max_frames is not None and parsed.max_frames < 1:
+        parser.error(f"--max-frames is {parsed.max_frames}; allowed are 1 and more")
     return parsed
 
 
@@ -85,67 +107,150 @@ def widened(pixels: Tensor, max_size: int) -> Tensor:
     return F.pad(pixels, (0, right, 0, below), mode="replicate")
 
 
-def to_json(
-    photo: Path, image: np.ndarray, found: dict[str, Tensor], class_names: Sequence[str]
-) -> dict[str, Any]:
-    """Return what was found in a photo as plain values."""
+def detection_entries(
+    found: dict[str, Tensor], class_names: Sequence[str], mask_form: str
+) -> list[dict[str, Any]]:
+    """Return what `predict` found as plain values; `mask_form` is a key of MASK_FORMS."""
     masks = found.get("masks")
-    detections = [
+    return [
         detection_entry(
             label,
             class_names[label - 1],
             float(found["scores"][k]),
             found["boxes"][k].tolist(),
-            None if masks is None else encode_mask(masks[k].numpy()),
+            None if masks is None else MASK_FORMS[mask_form](masks[k].numpy()),
         )
         for k, label in enumerate(found["labels"].tolist())
     ]
-    height, width = image.shape[:2]
-    return photo_entry(photo, width, height, detections=detections)
 
 
-def draw(
-    path: Path, image: np.ndarray, found: dict[str, Tensor], class_names: Sequence[str]
-) -> None:
-    """Write the photo with its boxes and masks as a PNG."""
-    shape = min(max(image.shape[0] / image.shape[1], 1 / LONGEST_SHAPE), LONGEST_SHAPE)
-    figure = Figure(figsize=(10, 10 * shape))  # needs no screen
-    draw_detections(
-        figure.subplots(),
-        image,
-        found["boxes"].numpy(),
-        found["labels"].numpy(),
-        found["scores"].numpy(),
-        found["masks"].numpy() if "masks" in found else None,
-        class_names=("background", *class_names),
-    )
-    figure.savefig(path, dpi=100, bbox_inches="tight")
+def draw(image: np.ndarray, found: dict[str, Tensor], class_names: Sequence[str]) -> np.ndarray:
+    """Draw what `predict` found into a copy of the picture, uint8 (H, W, 3) RGB.
+
+    Objects with masks have a colour each, in the order of their scores; boxes alone have the
+    colours of their classes.
+    """
+    masks = found["masks"].numpy() if "masks" in found else None
+    colors = None if masks is None else [instance_color(k) for k in range(len(masks))]
+    columns = [found[name].numpy() for name in ("boxes", "labels", "scores")]
+    return annotate(image, *columns, ("background", *class_names), masks, colors)
+
+
+class Predictor:
+    """A trained model that adds photos and films to the list, and draws them.
+
+    Args:
+        options: of the command.
+        sources: all files that are read: no drawing takes the place of one.
+
+    Raises:
+        CheckpointError: there is no usable checkpoint.
+    """
+
+    def __init__(self, options: argparse.Namespace, sources: Sequence[Path]) -> None:
+        self.options = options
+        self.model, self.class_names, _ = load_detector(options.checkpoint)
+        to_best_device(self.model)
+        self.names = FreeNames(options.out, sources) if options.out else None
+
+    def look(
+        self, file: Path, image: np.ndarray, **more: Any
+    ) -> tuple[dict[str, Any], np.ndarray | None]:
+        """Return a picture's entry, in which `more` stands too, and with --out its drawing."""
+        found = predict(self.model, image, self.options.score_threshold)
+        drawing = draw(image, found, self.class_names) if self.options.out else None
+        entries = detection_entries(found, self.class_names, self.options.masks)
+        height, width = image.shape[:2]
+        return photo_entry(file, width, height, **more, detections=entries), drawing
+
+    def photo(self, file: Path, image: np.ndarray) -> dict[str, Any]:
+        """Return the entry of a photo, and write its drawing."""
+        entry, drawing = self.look(file, image)
+        if self.names:
+            with replacing(self.names.free_path(f"{file.name}.png")) as png:
+                Image.fromarray(drawing).save(png, "PNG")
+        return entry
+
+    def film(self, file: Path, listing: Listing) -> None:
+        """List a film's frames, and write them drawn as a film; say what of it was lost."""
+        video, sink, left_out = VideoSource(file), None, 0
+        try:
+            if self.names:
+                target = self.names.free_path(f"{file.stem}.mp4", file.parent)
+                sink = VideoSink(target, video.frames_per_second)
+            for number, image in self.frames(video):
+                try:
+                    entry, drawing = self.look(file, image, frame=number)
+                except MODEL_ERRORS as error:
+                    if not left_out:
+                        listing.fail(f"{file}: frame {number} (from 0): {reason(error)}")
+                    left_out += 1
+                    continue
+                listing.entries.append(entry)
+                if sink:
+                    sink.write(drawing)
+        finally:  # also after Ctrl+C
+            video.close()
+            if sink:
+                sink.close()
+        if left_out > 1:
+            listing.tell(f"{file}: {left_out} frames failed like that one and are left out")
+        for problem in video.problems():
+            listing.fail(problem)
+
+    def frames(self, video: VideoSource) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the numbered frames of a film, as far as --max-frames, with a progress bar."""
+        most = self.options.max_frames
+        total = min((count for count in (video.frame_count, most) if count), default=None)
+        yield from tqdm(islice(video.numbered(), most), video.name, total, unit="frame")
+
+
+def find_sources(sources: Sequence[str], listing: Listing) -> tuple[list[Path], list[Path]]:
+    """Return the photos and the films that the sources stand for; say what is passed over.
+
+    Raises:
+        PhotoError: there is neither.
+    """
+    files, problems = [], []
+    for source in sources:
+        try:
+            files += expand_source(source, SUFFIXES)
+        except PhotoError as error:
+            problems.append(str(error))
+        else:
+            listing.tell(passed_over(source, SUFFIXES))
+    if not files:
+        raise PhotoError("; ".join(problems))
+    for problem in problems:
+        listing.fail(problem)
+    return [file for file in files if not is_video(file)], [*filter(is_video, files)]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Handle every photo and return the number of those that failed.
+    """Handle every file and return how many errors there were.
 
     Raises:
-        ValueError: no photo, or no usable checkpoint; its classes are `PhotoError` and
+        ValueError: no photo and no film, or no usable checkpoint; its classes are `PhotoError` and
             `CheckpointError`.
     """
-    photos = find_photos(arguments.source)
-    model, class_names, _ = load_detector(arguments.checkpoint)
-    to_best_device(model)
-
-    def predict_one(photo: Path, image: np.ndarray) -> dict[str, Any]:
-        found = predict(model, image, arguments.score_threshold)
-        if arguments.out:
-            draw(arguments.out / f"{photo.name}.png", image, found, class_names)
-        return to_json(photo, image, found, class_names)
-
-    return predict_photos(arguments, photos, predict_one)
+    listing = Listing(arguments)
+    photos, films = find_sources(arguments.source, listing)
+    predictor = Predictor(arguments, [*photos, *films])
+    listing.make_folders()
+    try:
+        listing.add_photos(photos, predictor.photo)
+        for film in films:
+            with listing.one_error(film):
+                predictor.film(film, listing)
+    finally:  # also after Ctrl+C
+        listing.write()
+    return listing.failed
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parsed = parse_arguments(arguments)
-    with Command("stopped; nothing was listed") as command:
+    with Command("stopped; what was listed so far is kept") as command:
         command.failed = run(parsed)
     return command.exit_code
 

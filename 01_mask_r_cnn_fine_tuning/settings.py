@@ -13,7 +13,7 @@ __all__ = ["PRESETS", "TASKS", "Settings", "choose_preset", "make_settings"]
 
 TASKS = ("masks", "boxes")
 BATCH_NORMS = ("fixed", "live")
-BACKBONES = ("resnet50", "mobilenet_v3", "efficientnet_lite0")
+BACKBONES = ("resnet50", "mobilenet_v3", "mobilenet_v2", "efficientnet_lite0")
 
 
 @dataclass(frozen=True)

@@ -135,8 +135,8 @@ class Letterbox:
         """Map boxes (N, 4) from photo pixels to input pixels.
 
         Where the bars add up to an odd number, Darknet's boxes count half a pixel on each side
-        although its picture is placed at whole pixels. The same is done here: the weights were
-        trained that way.
+        although its picture is placed at whole pixels. The same is done here, so that the boxes
+        are those of its program.
         """
         scale, offset = self._scale_and_offset(boxes_xyxy)
         return boxes_xyxy * scale + offset

@@ -22,7 +22,14 @@ from boxes import parse_size
 from common.command import Command, make_parser, write_json
 from common.drawing import annotate
 from common.files import replacing
-from common.photo_files import batches, expand_source, load_photos, passed_over, reason
+from common.photo_files import (
+    FreeNames,
+    batches,
+    expand_source,
+    load_photos,
+    passed_over,
+    reason,
+)
 from common.photos import PHOTO_SUFFIXES, PhotoError, photo_note
 from common.precision import PRECISIONS
 from common.predictions import detection_entry, photo_entry
@@ -48,8 +55,7 @@ class Job:
         self.detector = detector
         self.records: list[dict] = []
         self.failed = 0
-        self._taken: set[Path] = set()
-        self._sources: set[Path] = set()
+        self.names: FreeNames | None = None  # with --out, once the sources are known
 
     def report_failure(self, error: Exception | str) -> None:
         """Say what went wrong, once, and go on."""
@@ -63,7 +69,8 @@ class Job:
 
     def protect(self, sources: Iterable[str | Path]) -> None:
         """Never write over these files, whatever --out is."""
-        self._sources |= {Path(source).resolve() for source in sources}
+        if self.options.out:
+            self.names = FreeNames(self.options.out, sources)
 
     def run_photos(self, paths: list[Path]) -> None:
         """Detect in photos, in batches, with a progress bar."""
@@ -103,7 +110,7 @@ class Job:
         if self.options.out:
             name = f"camera_{source}" if isinstance(source, int) else Path(source).stem
             folder = None if isinstance(source, int) else Path(source).parent
-            sink = VideoSink(self.free_name(f"{name}.mp4", folder), video.frames_per_second)
+            sink = VideoSink(self.names.free_path(f"{name}.mp4", folder), video.frames_per_second)
         total = video.frame_count
         if self.options.max_frames:
             total = min(total or self.options.max_frames, self.options.max_frames)
@@ -159,29 +166,12 @@ class Job:
         if self.options.out:
             known = path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"}
             name = f"{path.stem}{path.suffix if known else '.png'}"
-            target = self.free_name(name, path.parent)
+            target = self.names.free_path(name, path.parent)
             kind = Image.registered_extensions()[target.suffix.lower()]
             with replacing(target) as file:
                 Image.fromarray(image).save(file, format=kind)
         if self.options.show:
             show(image, wait_ms=0)
-
-    def free_name(self, name: str, source_folder: Path | None = None) -> Path:
-        """A path in --out; photos of one name from several folders are numbered.
-
-        In the folder of the source itself, `_detected` is added: no photo is written over.
-        """
-        folder = Path(self.options.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        stem, suffix = Path(name).stem, Path(name).suffix
-        if source_folder is not None and source_folder.resolve() == folder.resolve():
-            stem = f"{stem}_detected"
-        path, number = folder / f"{stem}{suffix}", 1
-        while path in self._taken or path.resolve() in self._sources:
-            number += 1
-            path = folder / f"{stem}_{number}{suffix}"
-        self._taken.add(path)
-        return path
 
 
 def describe(name: str, detections: list[Detection]) -> str:

@@ -1,55 +1,48 @@
-"""The training loss of YOLOv3: the published one, or the CIoU for the box.
+"""The training loss of YOLOv3, as Darknet's code has it; the complete IoU at the end is an option.
 
-From the paper (sections 2.1 and 2.2): objectness and each class are independent yes-or-no
-questions, so their loss is the binary cross-entropy. The box is learnt only by the predictions
-that answer for an object (see `targets.py`), objectness by all but the ignored ones.
+    loss = box + objectness + class, each a sum over the predictions of a photo
 
-`box_loss="darknet"`, the default, gives exactly the gradients of Darknet. Its code holds gradients
-and no loss: t* - sigmoid(t) for the centre, which is the cross-entropy's, and t* - t for the size,
-which is the squared error's, both times 2 - w * h so that small objects count more.
-`box_loss="ciou"` is the complete IoU (Zheng et al., 2019, arXiv:1911.08287): it grades the box as a
-whole, as the evaluation does.
+- Objectness and each class are yes-or-no questions: binary cross-entropy (sections 2.1 and 2.2 of
+  the paper). Objectness is learnt by all predictions but the ignored ones, classes and box only by
+  those that answer for an object; `targets.py` says which these are.
+- The box is compared in raw numbers t, with the t* that would decode to the object's box. The
+  paper says "sum of squared error" for all four. Darknet's code holds gradients and no loss:
+  sigmoid(t) - sigmoid(t*) for the centre, which is the cross-entropy's, and t - t* for the size,
+  which is half the squared error's; both times 2 - w * h, so that small objects count more. Here is
+  the loss of these gradients.
 
-All sums are divided by the number of photos in the batch, as Darknet divides its learning rate:
-the loss of a photo does not depend on its companions.
+The sums are divided by the number of photos in the batch, as Darknet divides its learning rate: the
+loss of a photo does not depend on its companions.
 """
 
 import math
-from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+from torchvision.ops import complete_box_iou_loss
 
-from boxes import decode_cells
+from boxes import cxcywh_to_xyxy, decode_cells
 from darknet.cfg import DarknetFileError, Yolo
 from darknet.network import Darknet
 from targets import Assignment, build_targets
 
 TERMS = ("box", "objectness", "class")
 BOX_LOSSES = ("darknet", "ciou")
-# Each object's 1 - CIoU lies near 1 or below, where the objectness of thousands of predictions is
-# summed up. On drawn rectangles, AP was 0.27 with a weight of 1, 0.36 with 5 and 0.40 to 0.41 with
+# An object's 1 - CIoU lies near 1 or below, where the objectness of thousands of predictions is
+# summed up. On drawn rectangles, AP was 0.27 with a factor of 1, 0.36 with 5 and 0.40 to 0.41 with
 # 10 to 40 (two seeds, 250 steps); with 15 and only the best anchor (positive_iou=None) 0.34.
-DEFAULT_WEIGHTS = {
-    "ciou": {"box": 15.0, "objectness": 1.0, "class": 1.0},
-    "darknet": {"box": 1.0, "objectness": 1.0, "class": 1.0},
-}
+CIOU_FACTOR = 15.0
 
 
 class YoloLoss(nn.Module):
     """The loss of a network's raw outputs against the objects in the photos.
 
-    With its defaults it is the published one, Darknet's own.
-
     Args:
         model: the network; its [yolo] blocks hold anchors, classes, ignore_thresh and truth_thresh.
-        box_loss: `darknet` or `ciou`.
+        box_loss: `darknet`, the published one, or `ciou`.
         positive_iou: every anchor whose shape overlaps an object's by more answers for it as well
-            as the best one; None: only the best.
-        ignore_threshold: instead of the cfg's `ignore_thresh`.
-        weights: factors on the terms, any of `box`, `objectness`, `class`; the others keep
-            `DEFAULT_WEIGHTS`.
+            as the best one; None: only the best, as published.
 
     Raises:
         ValueError: an option that is not allowed, with its value.
@@ -57,29 +50,18 @@ class YoloLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        model: Darknet,
-        *,
-        box_loss: str = "darknet",
-        positive_iou: float | None = None,
-        ignore_threshold: float | None = None,
-        weights: Mapping[str, float] | None = None,
-    ):
+        self, model: Darknet, *, box_loss: str = "darknet", positive_iou: float | None = None
+    ) -> None:
         super().__init__()
         if not model.outputs:
             raise DarknetFileError(f"{model.cfg_path}: has no [yolo] block to train")
-        _check_options(box_loss, positive_iou, ignore_threshold, weights)
+        if box_loss not in BOX_LOSSES:
+            raise ValueError(f"box_loss must be one of {', '.join(BOX_LOSSES)}, got {box_loss!r}")
+        if positive_iou is not None and not 0 <= positive_iou <= 1:
+            raise ValueError(f"positive_iou must be from 0 to 1, got {positive_iou}")
         self.blocks, self.box_loss, self.positive_iou = model.outputs, box_loss, positive_iou
-        self.weights = {**DEFAULT_WEIGHTS[box_loss], **(weights or {})}
-        self.ignore_thresholds = [
-            _cfg_number(model, block, "ignore_thresh", 0.5)
-            if ignore_threshold is None
-            else ignore_threshold
-            for block in self.blocks
-        ]
-        self.truth_thresholds = [
-            _cfg_number(model, block, "truth_thresh", 1.0) for block in self.blocks
-        ]
+        self.ignore_thresholds = _cfg_numbers(model, "ignore_thresh", 0.5)
+        self.truth_thresholds = _cfg_numbers(model, "truth_thresh", 1.0)
 
     def forward(
         self, outputs: list[Tensor], targets: Tensor, input_size: tuple[int, int]
@@ -95,8 +77,8 @@ class YoloLoss(nn.Module):
             input_size: (height, width) of the network's input in pixels.
 
         Returns:
-            `box`, `objectness` and `class`: three tensors of shape (), weighted, per photo. Their
-            sum is the loss.
+            `box`, `objectness` and `class`: three tensors of shape (), per photo. Their sum is the
+            loss.
 
         Raises:
             ValueError: a target of another shape, outside its range, or not finite; names the row.
@@ -107,8 +89,7 @@ class YoloLoss(nn.Module):
             total = torch.zeros(3, device=outputs[0].device)
             for raw, block, assignment in zip(outputs, self.blocks, assignments, strict=True):
                 total = total + torch.stack(self._terms(raw, block, assignment, input_size))
-            total = total / len(outputs[0])
-        return {name: self.weights[name] * term for name, term in zip(TERMS, total, strict=True)}
+            return dict(zip(TERMS, total / len(outputs[0]), strict=True))
 
     @torch.no_grad()
     def build_targets(
@@ -131,19 +112,14 @@ class YoloLoss(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The sums of one output over all photos: box, objectness, class."""
         cells = raw.unflatten(1, (len(block.mask), -1)).permute(0, 1, 3, 4, 2)  # (B, A, H, W, 5+C)
-        values = cells[assignment.place]  # (P, 5 + C)
-        place, logits = assignment.place, cells[..., 4]
-        wanted = torch.zeros_like(logits)
-        wanted[place] = 1
-        counts = ~assignment.ignored
-        counts[place] = True
-        objectness = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-        classes = F.binary_cross_entropy_with_logits(
-            values[:, 5:], assignment.class_targets, reduction="sum"
-        )
-        loss = ciou_box_loss if self.box_loss == "ciou" else darknet_box_loss
-        box = loss(values[:, :4], block, assignment, raw.shape[2:], input_size)
-        return box.sum(), (objectness * counts).sum(), classes
+        answers = cells[assignment.place]  # (P, 5 + C), of the predictions that answer for objects
+        box_loss = ciou_box_loss if self.box_loss == "ciou" else darknet_box_loss
+        box = box_loss(answers[:, :4], block, assignment, raw.shape[2:], input_size)
+        wanted, counts = torch.zeros_like(cells[..., 4]), ~assignment.ignored
+        wanted[assignment.place], counts[assignment.place] = 1, True
+        objectness = cross_entropy(cells[..., 4], wanted, reduction="none") * counts
+        classes = cross_entropy(answers[:, 5:], assignment.class_targets, reduction="sum")
+        return box.sum(), objectness.sum(), classes
 
 
 def darknet_box_loss(
@@ -153,7 +129,7 @@ def darknet_box_loss(
     grid: tuple[int, int],
     input_size: tuple[int, int],
 ) -> Tensor:
-    """Darknet's coordinate loss of the responsible predictions, (P,).
+    """Darknet's coordinate loss of the P predictions that answer for objects, (P,).
 
     With a truth_thresh below 1 a cell may answer for a centre outside it; as in Darknet, the
     gradient then does not end at the cell's edge.
@@ -163,15 +139,14 @@ def darknet_box_loss(
         grid: (rows, columns) of the output.
         input_size: (height, width) of the network's input in pixels.
     """
-    boxes = assignment.boxes_cxcywh
+    boxes, anchors = assignment.boxes_cxcywh, values.new_tensor(block.anchors_wh)
     cell = torch.stack((assignment.column, assignment.row), dim=1)
-    offset = boxes[:, :2] * boxes.new_tensor((grid[1], grid[0])) - cell
-    spread = block.scale_x_y
-    share = (offset + (spread - 1) / 2) / spread  # what sigmoid(t) should be
-    anchors = boxes.new_tensor(block.anchors_wh)[assignment.anchor]
-    factors = boxes[:, 2:] * boxes.new_tensor((input_size[1], input_size[0])) / anchors
-    centre = F.binary_cross_entropy_with_logits(values[:, :2], share, reduction="none")
-    size = (values[:, 2:] - factors.log()).square() / 2
+    offset = boxes[:, :2] * boxes.new_tensor((grid[1], grid[0])) - cell  # in the cell, 0 to 1
+    wanted = (offset + (block.scale_x_y - 1) / 2) / block.scale_x_y  # what sigmoid(t) should be
+    pixels = boxes[:, 2:] * boxes.new_tensor((input_size[1], input_size[0]))
+    size_t = (pixels / anchors[assignment.anchor]).log()
+    centre = cross_entropy(values[:, :2], wanted, reduction="none")
+    size = (values[:, 2:] - size_t).square() / 2
     return (2 - boxes[:, 2] * boxes[:, 3]) * (centre + size).sum(dim=1)
 
 
@@ -182,42 +157,22 @@ def ciou_box_loss(
     grid: tuple[int, int],
     input_size: tuple[int, int],
 ) -> Tensor:
-    """1 - CIoU of the responsible predictions, (P,); arguments as in `darknet_box_loss`."""
-    pixels = values.new_tensor((input_size[1], input_size[0]))
-    corner = torch.stack((assignment.column, assignment.row), dim=1)
-    anchors = values.new_tensor(block.anchors_wh)[assignment.anchor]
-    centre, size = decode_cells(values, corner, anchors, block.scale_x_y)
-    stride = pixels / values.new_tensor((grid[1], grid[0]))
-    predicted = torch.cat((centre * stride, size), dim=1)
-    return 1 - complete_iou(predicted, assignment.boxes_cxcywh * pixels.repeat(2))
+    """1 - CIoU (Zheng et al., 2019, arXiv:1911.08287), times `CIOU_FACTOR`: (P,).
 
+    It grades the box as a whole, as the evaluation does. Arguments as in `darknet_box_loss`.
 
-def complete_iou(boxes_cxcywh: Tensor, wanted_cxcywh: Tensor) -> Tensor:
-    """IoU minus penalties for the distance of the centres and for another shape (CIoU).
-
-    torchvision's `complete_box_iou_loss` is the same from corners. A box of a thousandth of a pixel
-    has no size left between float32 corners, and its gradient is not a number; hence this one.
-
-    Args:
-        boxes_cxcywh, wanted_cxcywh: (P, 4), paired, sizes above 0.
-
-    Returns:
-        (P,), 1 for equal boxes, above -2.
+    Both boxes are measured from the corner of their cell. Measured from that of the picture, a box
+    of a ten-thousandth of a pixel would have no size left in float32, and a gradient that is no
+    number.
     """
-    centre, size = boxes_cxcywh[:, :2], boxes_cxcywh[:, 2:]
-    wanted_centre, wanted_size = wanted_cxcywh[:, :2], wanted_cxcywh[:, 2:]
-    low, high = centre - size / 2, centre + size / 2
-    wanted_low, wanted_high = wanted_centre - wanted_size / 2, wanted_centre + wanted_size / 2
-    shared = (torch.minimum(high, wanted_high) - torch.maximum(low, wanted_low)).clamp(min=0)
-    shared = shared.prod(dim=1)
-    iou = shared / (size.prod(dim=1) + wanted_size.prod(dim=1) - shared)
-    hull = torch.maximum(high, wanted_high) - torch.minimum(low, wanted_low)
-    distance = (centre - wanted_centre).square().sum(dim=1) / hull.square().sum(dim=1)
-    angle = torch.atan2(size[:, 0], size[:, 1]) - torch.atan2(wanted_size[:, 0], wanted_size[:, 1])
-    shape = 4 / math.pi**2 * angle.square()
-    with torch.no_grad():  # the paper's trade-off, equation 11, is a factor and not learnt
-        factor = shape / (1 - iou + shape).clamp(min=1e-7)
-    return iou - distance - factor * shape
+    pixels = values.new_tensor((input_size[1], input_size[0]))
+    stride = pixels / values.new_tensor((grid[1], grid[0]))
+    anchors = values.new_tensor(block.anchors_wh)[assignment.anchor]
+    centre, size = decode_cells(values, torch.zeros_like(anchors), anchors, block.scale_x_y)
+    predicted = torch.cat((centre * stride, size), dim=1)
+    corner = torch.stack((assignment.column, assignment.row), dim=1) * stride
+    wanted = assignment.boxes_cxcywh * pixels.repeat(2) - nn.functional.pad(corner, (0, 2))
+    return CIOU_FACTOR * complete_box_iou_loss(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted))
 
 
 def check_targets(targets: Tensor, photos: int, classes: int) -> None:
@@ -236,6 +191,11 @@ def check_targets(targets: Tensor, photos: int, classes: int) -> None:
         )
 
 
+def _cfg_numbers(model: Darknet, key: str, default: float) -> list[float]:
+    """A number of each [yolo] block."""
+    return [_cfg_number(model, block, key, default) for block in model.outputs]
+
+
 def _cfg_number(model: Darknet, block: Yolo, key: str, default: float) -> float:
     text = dict(block.extra).get(key, str(default))
     try:
@@ -248,21 +208,3 @@ def _cfg_number(model: Darknet, block: Yolo, key: str, default: float) -> float:
             "a number"
         )
     return value
-
-
-def _check_options(
-    box_loss: str,
-    positive_iou: float | None,
-    ignore_threshold: float | None,
-    weights: Mapping[str, float] | None,
-) -> None:
-    if box_loss not in BOX_LOSSES:
-        raise ValueError(f"box_loss must be one of {', '.join(BOX_LOSSES)}, got {box_loss!r}")
-    for name, value in (("positive_iou", positive_iou), ("ignore_threshold", ignore_threshold)):
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"{name} must be from 0 to 1, got {value}")
-    for name, value in (weights or {}).items():
-        if name not in TERMS or not 0 <= value < math.inf:
-            raise ValueError(
-                f"weights must be numbers from 0 on for {', '.join(TERMS)}, got {name!r}: {value}"
-            )

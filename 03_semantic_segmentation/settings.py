@@ -87,6 +87,12 @@ class Settings:
         check_settings(self)
         if self.scale is not None and self.scale[0] > self.scale[1]:
             raise ValueError(f"scale is {self.scale}; the first has to be the smaller one")
+        if self.crop_size is None and self.batch_size > 1 and len({*(self.scale or ())}) > 1:
+            raise ValueError(
+                f"scale is {self.scale} and crop_size is none: the pictures of a batch would have "
+                "several sizes. Cut parts of one size from them with --crop-size HEIGHT WIDTH, or "
+                "leave --scale out"
+            )
         check_loss_weights(self.loss_weights)
 
 

@@ -2,7 +2,7 @@
 
 The colours are the colour-blind-safe ones of Okabe and Ito ("Color Universal Design", 2008). A
 class always has the same colour, and its name is written beside it, since 80 classes share eight
-colours.
+colours. Where each object has a mask, a colour of its own keeps it apart from its neighbours.
 """
 
 from collections.abc import Sequence
@@ -25,11 +25,19 @@ PALETTE = (
     (153, 153, 153),
 )
 MASK_ALPHA = 0.5
+SHADES = (1.0, 0.7, 0.4)  # of each colour, for objects that have their own
 
 
 def class_color(label: int) -> tuple[int, int, int]:
     """The colour of a class: RGB, 0 to 255."""
     return PALETTE[label % len(PALETTE)]
+
+
+def instance_color(number: int) -> tuple[int, int, int]:
+    """The colour of object 0, 1, ... of a picture: RGB, 0 to 255; 24 of them, then they repeat."""
+    shade = SHADES[number // len(PALETTE) % len(SHADES)]
+    red, green, blue = PALETTE[number % len(PALETTE)]
+    return round(shade * red), round(shade * green), round(shade * blue)
 
 
 def text_color(background: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -106,16 +114,29 @@ def annotate(
     labels: Sequence[int] | np.ndarray,
     scores: Sequence[float] | np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
+    masks: np.ndarray | None = None,
+    colors: Sequence[tuple[int, int, int]] | None = None,
 ) -> np.ndarray:
-    """Draw boxes and captions into the pixels of a copy; arguments as in `draw_detections`."""
+    """Draw masks with their outlines, boxes and captions into the pixels of a copy.
+
+    Args:
+        image, boxes_xyxy, labels, scores, class_names, masks: as in `draw_detections`.
+        colors: N of RGB, 0 to 255, one for each object; None for the colours of the classes.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+    """
     canvas = np.ascontiguousarray(image).copy()
     height, width = canvas.shape[:2]
     line = max(1, round(min(height, width) / 250))
     size = max(0.35, min(height, width) / 900)
     scores = [None] * len(labels) if scores is None else scores
-    for box, label, score in zip(boxes_xyxy, labels, scores, strict=True):
+    colors = [class_color(int(label)) for label in labels] if colors is None else colors
+    if masks is not None:
+        for mask, color in zip(masks, colors, strict=True):
+            _lay_mask(canvas, mask, color, line)
+    for box, label, score, color in zip(boxes_xyxy, labels, scores, colors, strict=True):
         x1, y1, x2, y2 = (round(float(value)) for value in box)
-        color = class_color(int(label))
         cv2.rectangle(canvas, (x1, y1), (x2, y2), color, line)
         text = caption(int(label), score, class_names)
         (w, h), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, line)
@@ -127,3 +148,18 @@ def annotate(
             canvas, text, (left, foot), cv2.FONT_HERSHEY_SIMPLEX, size, ink, line, cv2.LINE_AA
         )
     return canvas
+
+
+def _lay_mask(canvas: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], line: int) -> None:
+    """Lay a mask (H, W) over the canvas, half transparent, and draw its outlines, holes' too."""
+    pixels = np.ascontiguousarray(mask, dtype=np.uint8)
+    x, y, width, height = cv2.boundingRect(pixels)
+    if not width:  # a mask without a pixel
+        return
+    place = slice(y, y + height), slice(x, x + width)  # a photo is large, and most objects are not
+    inside, below = pixels[place] > 0, canvas[place]
+    below[inside] = np.rint((1 - MASK_ALPHA) * below[inside] + MASK_ALPHA * np.array(color))
+    outlines, _ = cv2.findContours(
+        pixels[place], cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y)
+    )
+    cv2.drawContours(canvas, outlines, -1, color, line)

@@ -123,6 +123,13 @@ def refusal(source: object, problems: list[Problem] | tuple[Problem, ...], total
     return "\n".join([head, *lines, *([f"  ... and {more} more"] if more else [])])
 
 
+def note_half_lost(left_out: int, total: int, what: str) -> list[str]:
+    """Return a note where more than half of some things are left out, and else none."""
+    if 2 * left_out <= total:
+        return []
+    return [f"more than half of the {what} are left out: {left_out}"]
+
+
 def report_lines(mended: Counter[str], notes: list[str] | tuple[str, ...]) -> list[str]:
     """Say what was mended, one line a kind, and what else is worth knowing."""
     lines = [f"  mended: {kind} ({count} x)" for kind, count in sorted(mended.items())]

@@ -1,4 +1,4 @@
-"""Find the photos that a source stands for, and say what of a folder is passed over."""
+"""Find the photos that a source stands for, say what is passed over, and name the drawings."""
 
 import glob
 from collections.abc import Iterable, Iterator, Sequence
@@ -106,6 +106,38 @@ def _count(names: Sequence[str], what: str) -> str:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join([*names[:NAMED], *(["..."] if len(names) > NAMED else [])])
+
+
+class FreeNames:
+    """Paths for drawings: each gets one of its own, and never that of a source.
+
+    Args:
+        folder: where the drawings go; it is made with the first path.
+        sources: the files that are read, wherever they lie.
+    """
+
+    def __init__(self, folder: str | Path, sources: Iterable[str | Path]) -> None:
+        self.folder = Path(folder)
+        self._sources = {Path(source).resolve() for source in sources}
+        self._taken: set[Path] = set()
+
+    def free_path(self, name: str, source_folder: Path | None = None) -> Path:
+        """Return a path in the folder; drawings of one name are numbered: `_2`, `_3`, ...
+
+        Args:
+            name: the name that is wanted, with its ending.
+            source_folder: of the source; where the drawing goes there too, `_detected` is added.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stem, suffix = Path(name).stem, Path(name).suffix
+        if source_folder is not None and source_folder.resolve() == self.folder.resolve():
+            stem = f"{stem}_detected"
+        path, number = self.folder / f"{stem}{suffix}", 1
+        while path in self._taken or path.resolve() in self._sources:
+            number += 1
+            path = self.folder / f"{stem}_{number}{suffix}"
+        self._taken.add(path)
+        return path
 
 
 def reason(error: Exception) -> str:

@@ -1,13 +1,15 @@
 """What `check_data.py` says about a folder of data, in words and as JSON.
 
-A lesson's `dataset.py` fills a `Survey`; nothing here knows boxes from masks.
+The reader of a lesson's data fills a `Survey`; nothing here knows boxes from masks.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -112,3 +114,23 @@ class Survey:
         if self.problems:
             return "usable with --on-invalid drop, which leaves the problems out"
         return "usable"
+
+
+def same_pictures(lists: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Return a note for each two lists, by their names, that have pictures of the same bytes."""
+    by_length: dict[int, list[tuple[str, Path]]] = defaultdict(list)
+    for name, paths in lists.items():
+        for path in paths:
+            by_length[path.stat().st_size].append((name, path))
+    shared: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for some in (some for some in by_length.values() if len({name for name, _ in some}) > 1):
+        by_content = defaultdict(list)
+        for name, path in some:
+            by_content[hashlib.blake2b(path.read_bytes()).digest()].append((name, path))
+        for (first, path), *others in by_content.values():
+            for other in dict.fromkeys(name for name, _ in others if name != first):
+                shared[first, other].append(path.name)
+    return [
+        f"{len(names)} pictures of {first} stand in {other} too, such as {names[0]}"
+        for (first, other), names in shared.items()
+    ]

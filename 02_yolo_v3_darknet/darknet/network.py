@@ -1,7 +1,8 @@
 """A Darknet network as a PyTorch module, built from its .cfg file.
 
 Implements the layers that YOLOv3 (Redmon and Farhadi, 2018, https://arxiv.org/abs/1804.02767) and
-its relatives are made of. In evaluation mode the outputs are Darknet's own up to float32 rounding.
+its relatives are made of. In evaluation mode the outputs are those of Darknet on a CPU up to
+float32 rounding.
 
 Deviation: in training mode, batch normalisation is PyTorch's (variance with N in the running of a
 batch, running statistics with a momentum of 0.1; Darknet divides by N - 1 and uses 0.01).
@@ -29,7 +30,7 @@ from darknet.layers import Layer, format_plan, input_stride, plan_layers
 __all__ = ["Darknet", "DarknetFileError", "parse_cfg"]
 
 LEAKY_SLOPE = 0.1
-BATCH_NORM_EPSILON = 1e-6  # Darknet adds it to the standard deviation, PyTorch to the variance
+BATCH_NORM_EPSILON = 1e-6  # Darknet on a CPU adds it to the standard deviation
 
 
 def activate(x: Tensor, name: str) -> Tensor:
@@ -41,8 +42,11 @@ def activate(x: Tensor, name: str) -> Tensor:
 
 
 class DarknetBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation with Darknet's epsilon: y = weight (x - mean) / (sqrt(var) + 1e-6) +
-    bias."""
+    """Batch normalisation as Darknet computes it on a CPU:
+    y = weight (x - mean) / (sqrt(var) + 1e-6) + bias.
+
+    Later versions of its kernel for GPUs divide by sqrt(var + 1e-5), as PyTorch does.
+    """
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """The same in evaluation mode as y = scale * x + shift; two tensors of shape (C,)."""

@@ -4,7 +4,11 @@
      "detections": [{"label",                     1, 2, ...; 0 would be the background
                      "class_name", "score",
                      "box_xyxy",                  x1, y1, x2, y2 in pixels of the photo
-                     "segmentation"}]}            the mask as COCO's RLE, where there are masks
+                     "segmentation"}]}            the mask in COCO's form, where there are masks
+
+"segmentation" is COCO's RLE, {"size": [height, width], "counts"}, or a list of COCO's polygons,
+[[x1, y1, x2, y2, ...], ...]: the outlines in pixels of the photo, along the pixels' edges. Polygons
+cannot hold holes; those are filled. A mask without a pixel has no polygon.
 
 A frame of a film has its number as "frame" too. A model that gives every pixel a class writes
 "classes" instead: {"label", "class_name", "pixels", "share"}, for the classes that occur.
@@ -26,7 +30,7 @@ def detection_entry(
     class_name: str,
     score: float,
     box_xyxy: Iterable[float],
-    segmentation: dict[str, Any] | None = None,
+    segmentation: dict[str, Any] | list[list[int]] | None = None,
 ) -> dict[str, Any]:
     """Return the entry of one object, in plain values."""
     box = [round(float(edge), 2) for edge in box_xyxy]

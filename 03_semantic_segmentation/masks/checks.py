@@ -165,26 +165,6 @@ def likely_mistakes(names: Sequence[str], seen: Sequence[Seen]) -> list[str]:
     return notes
 
 
-def same_pictures(lists: dict[str, Sequence[Path]]) -> list[str]:
-    """Return a note for each two lists that have pictures of the same bytes."""
-    by_length: dict[int, list[tuple[str, Path]]] = defaultdict(list)
-    for name, paths in lists.items():
-        for path in paths:
-            by_length[path.stat().st_size].append((name, path))
-    shared: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for some in (some for some in by_length.values() if len({name for name, _ in some}) > 1):
-        by_content = defaultdict(list)
-        for name, path in some:
-            by_content[hashlib.blake2b(path.read_bytes()).digest()].append((name, path))
-        for (first, path), *others in by_content.values():
-            for other in dict.fromkeys(name for name, _ in others if name != first):
-                shared[first, other].append(path.name)
-    return [
-        f"{len(names)} pictures of {first} stand in {other} too, such as {names[0]}"
-        for (first, other), names in shared.items()
-    ]
-
-
 def _undecided(image: Path) -> bool:
     """Tell whether a picture is turned or mirrored, and has the same size either way."""
     with open_photo(image) as opened:

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 
 from common.findings import DataError
 from common.parts import PartsError, read_parts
-from common.survey import Survey
+from common.survey import Survey, same_pictures
 from masks import IGNORE_INDEX
-from masks.checks import check_sizes, likely_mistakes, same_pictures
+from masks.checks import check_sizes, likely_mistakes
 from masks.layout import describe_format
 from masks.overlays import show_labels
 from masks.reading import Folder, Reader, check_names, check_training

@@ -5,6 +5,7 @@ from lesson_tests import enter_lesson
 enter_lesson(__file__)
 
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,21 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from common.street.scenes import write_dataset
 
     return write_dataset(tmp_path_factory.mktemp("scenes"), range(8), 96, 72, progress=False)
+
+
+@pytest.fixture
+def whole_reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count how often each XML or JSON file is read whole, by its name."""
+    counts: Counter[str] = Counter()
+    read_bytes = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        if path.suffix in (".xml", ".json"):
+            counts[path.name] += 1
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    return counts
 
 
 @pytest.fixture

@@ -14,8 +14,12 @@ from label_files import (
     YOLO_BOX,
     coco,
     coco_folder,
+    cvat,
+    cvat_box,
     entry,
+    labelme,
     photo,
+    shape,
     voc,
     voc_folder,
     write,
@@ -25,6 +29,8 @@ from label_files import (
 from PIL import Image
 
 import check_data
+from common.labels.read import read_annotations
+from common.labels.sources import layout_for, load_labels
 
 LINE = f"0 {YOLO_BOX}\n"
 KEYS = ["format", "parts", "classes", "counts", "mended", "refused", "usable", "notes"]
@@ -178,10 +184,77 @@ def test_pictures_of_two_parts(look, tmp_path):
         photo(tmp_path / "images" / part / f"{part}.png", number=number)
         write(tmp_path / "labels" / part / f"{part}.txt", LINE)
     write(tmp_path / "classes.txt", "cat\n")
-    notes = [one for one in notes_of(look, tmp_path) if "two parts" in one]
-    pair = f"{tmp_path}/images/train/train.png of train and {tmp_path}/images/val/val.png of val"
-    assert notes == [f"1 pictures stand in two parts, such as {pair}: the test is no test then"]
+    notes = [one for one in notes_of(look, tmp_path) if "stand in" in one]
+    assert notes == ["1 pictures of train stand in val too, such as train.png"]
     assert notes_of(look, shutil.copytree(tmp_path / "images", tmp_path / "alone")) == []
+
+
+def add_voc(folder):
+    write(folder / "Annotations" / "a.xml", voc(("cat", BOX)))
+
+
+def add_cvat(folder):
+    write(folder / "annotations.xml", cvat(cvat_box()))
+
+
+def add_pedestrians(folder):
+    photo(folder / "PedMasks" / "a_mask.png")
+
+
+def add_labelme(folder):
+    write_json(folder / "labelme" / "a.json", labelme(shape("cat", [[5, 6], [25, 6], [25, 20]])))
+
+
+def add_yolo(folder):
+    yolo_folder(folder, LINE)
+
+
+OTHERS = {
+    "CVAT for images": add_cvat,
+    "Pascal VOC": add_voc,
+    "Penn-Fudan": add_pedestrians,
+    "labelme": add_labelme,
+    "YOLO": add_yolo,
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_labels_of_another_format_are_said_once(look, tmp_path, other):
+    for part in ("train", "val"):
+        for k in range(3):
+            photo(tmp_path / part / f"{k}.png", number=9 * len(part) + k)
+        content = coco(*(entry(k, image_id=k) for k in range(3)))
+        content["images"] = [{"id": k, "file_name": f"{k}.png"} for k in range(3)]
+        write_json(tmp_path / part / "_annotations.coco.json", content)
+    OTHERS[other](tmp_path)
+    note = (
+        f"{tmp_path} also holds labels of {other}; read as COCO (name the file or folder to choose)"
+    )
+    assert notes_of(look, tmp_path).count(note) == 1
+    report = load_labels(str(tmp_path), progress=False).report
+    assert report.splitlines().count(f"  note: {note}") == 1
+    assert not any("also holds" in one for one in notes_of(look, tmp_path / "train"))
+
+
+def test_several_other_formats_are_one_line_and_masks_come_first(tmp_path):
+    folder = coco_folder(tmp_path, coco(entry()))
+    for add in OTHERS.values():
+        add(folder)
+    (note,) = read_annotations(folder).notes
+    assert f"labels of {', '.join(OTHERS)}; read as COCO" in note
+    (note,) = layout_for(folder, masks=True).notes
+    assert "of COCO, CVAT for images, Pascal VOC, labelme, YOLO; read as Penn-Fudan" in note
+
+
+def test_files_of_other_uses_are_no_labels_of_another_format(tmp_path, scenes):
+    folder = coco_folder(tmp_path, coco(entry()))
+    write(folder / "train.txt", "images/a.png\n")
+    write(folder / "data.yaml", "train: images\nnames: [cat]\n")
+    write(folder / "images" / "a.txt", "a cat on a wall\n")  # a caption
+    write(folder / "more" / "info.json", '{"notes": "no shapes"}')
+    write(folder / "more" / "config.xml", "<settings></settings>")
+    assert read_annotations(folder).notes == ()
+    assert (read_annotations(scenes).notes, layout_for(scenes, masks=True).notes) == ((), ())
 
 
 def test_a_class_of_the_validation_alone_and_half_of_the_objects(look, tmp_path):

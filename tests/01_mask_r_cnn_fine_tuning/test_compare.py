@@ -53,6 +53,24 @@ def test_the_command_trains_on_few_pictures_and_prints_a_table(
     runs = read_comparison(tmp_path / "pictures.json")["2"]
     assert [one["seed"] for one in runs] == [0, 1]
     assert len(runs[0]["confusion"]) == len(runs[0]["classes"]) + 1 == 6
-    assert "2        bbox AP" in capsys.readouterr().out
+    assert "2                  bbox AP" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         compare.main(["pictures", "--seeds", "0"])
+
+
+@pytest.mark.parametrize("name", compare.COMPARISONS)
+def test_what_is_stored_is_whole(name):
+    stored = read_comparison(compare.RESULTS / f"{name}.json")
+    assert list(stored) == list(compare.COMPARISONS[name][1])
+    seeds = [[one["seed"] for one in runs] for runs in stored.values()]
+    assert all(one == seeds[0] == sorted(set(one)) and len(one) >= 3 for one in seeds)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("name", "arm"), [("pictures", "10"), ("backbones", "mobilenet_v2")])
+def test_a_stored_training_made_again_gives_what_is_stored(name, arm):
+    stored = read_comparison(compare.RESULTS / f"{name}.json")[arm][0]
+    again = compare.COMPARISONS[name][1][arm](stored["seed"])
+    for kind in ("bbox", "segm"):
+        if kind in stored:
+            assert again[kind]["AP"] == pytest.approx(stored[kind]["AP"], abs=0.05)

@@ -116,6 +116,18 @@ def test_voc_lists_of_many_writings(home, tmp_path):
         read_annotations(tmp_path, split="train")
 
 
+def test_voc_with_lists_reads_every_file_once(tmp_path, whole_reads):
+    names = [f"{k:03d}" for k in range(12)]
+    for number, name in enumerate(names):
+        photo(tmp_path / "JPEGImages" / f"{name}.png", number=number)
+        write(tmp_path / "Annotations" / f"{name}.xml", voc(CAT))
+    for k, split in enumerate(("train", "val", "test")):
+        write(tmp_path / "ImageSets" / "Main" / f"{split}.txt", "\n".join(names[k::3]))
+    found = load_labels(str(tmp_path), progress=False)
+    assert [len(part) for part in (found.train, found.validation, found.test)] == [4, 4, 4]
+    assert whole_reads == {f"{name}.xml": 1 for name in names}
+
+
 def test_voc_pictures_are_found_by_their_names(tmp_path):
     mended = {"picture found by <filename> or <path>, as its XML has another name": 1}
     for head in (

@@ -17,7 +17,8 @@ from label_files import (
 )
 from PIL import Image
 
-from common.labels.read import list_splits, read_annotations
+from common.labels.read import find_layout, list_splits, read_annotations, read_layout
+from common.labels.records import ReadOptions
 from common.labels.sources import load_labels
 from common.labels.values import AnnotationError
 
@@ -154,6 +155,23 @@ def test_coco_parts_are_matched_by_the_names_of_classes(name, tmp_path):
     assert named(found.test) == [("dog", BOX)] * 2
     assert "note: the parts number their classes differently: matched by name" in found.report
     assert [len(part) for part in (found.train, found.validation, found.test)] == [10, 2, 2]
+
+
+@pytest.mark.parametrize("lists", [("labels",), ("train", "val")])
+def test_coco_of_any_name_is_read_once(lists, tmp_path, whole_reads):
+    for name in lists:
+        content = coco()
+        content["images"] = []
+        for k in range(9):
+            photo(tmp_path / "images" / f"{name}{k}.png", number=k + 9 * len(name))
+            content["images"].append({"id": k, "file_name": f"{name}{k}.png"})
+        content["annotations"] = [entry(k, image_id=k) for k in range(9)]
+        write_json(tmp_path / f"{name}.json", content)
+    load_labels(str(tmp_path), progress=False)
+    assert whole_reads == {f"{name}.json": 1 for name in lists}
+    find = find_layout(tmp_path)
+    sets = [read_layout(find, lists[0] if lists[1:] else None, ReadOptions()) for _ in range(2)]
+    assert named(sets[0]) == named(sets[1]) == [CAT] * 9
 
 
 def test_coco_files_that_are_not_one(tmp_path):

@@ -12,7 +12,8 @@ from PIL import Image
 import dataset
 from augmentation import NO_AUGMENTATION, Augmentation
 from boxes import Letterbox
-from common.labels.records import AnnotationError, AnnotationSet, ImageRecord, ObjectRecord
+from common.labels.records import AnnotationSet, ImageRecord, ObjectRecord
+from common.labels.values import AnnotationError
 from common.loading import training_loader
 from common.parts import divide
 from common.photos import PhotoError

@@ -231,7 +231,6 @@ def test_the_published_loss_is_the_default_of_the_command(mini: Darknet) -> None
     assert not hasattr(given, "neighbours")
     loss = YoloLoss(mini)
     assert (loss.box_loss, loss.positive_iou) == ("darknet", None)
-    assert set(loss.weights.values()) == {1.0}
 
 
 def make_pair(tmp_path: Path, classes: int = 3) -> tuple[Path, Darknet]:

@@ -42,6 +42,7 @@ FOLDER = Path(train.__file__).parent
         ({"window": (5, -1)}, r"window is \(5, -1\); at least 1"),
         ({"scale": (2.0, 1.0)}, r"scale is \(2.0, 1.0\); the first has to be the smaller"),
         ({"scale": (0.0, 1.0)}, r"scale is \(0.0, 1.0\); it must be above 0"),
+        ({"scale": (0.5, 2.0)}, r"scale is \(0.5, 2.0\) and crop_size is none: .* --crop-size"),
         ({"encoder_rate": 0.0}, "encoder_rate is 0.0; it must be above 0"),
         ({"loss_weights": {"l2": 1.0}}, "the loss 'l2' is unknown"),
     ],
@@ -49,6 +50,23 @@ FOLDER = Path(train.__file__).parent
 def test_bad_settings(change, message):
     with pytest.raises(ValueError, match=message):
         make_settings("street", **change)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scale": (0.5, 2.0), "crop_size": (8, 8)},
+        {"scale": (0.5, 2.0), "batch_size": 1},
+        {"scale": (2.0, 2.0)},
+    ],
+)
+def test_random_resizes_whose_pictures_fit_into_a_batch(make_folder, changes):
+    settings = make_settings("street", data=str(make_folder(count=20)), **changes)
+    train_part = load_data(settings, progress=False).train
+    batches = list(training_loader(train_part, settings.batch_size, 0, 0))
+    assert [len(images) for images, _ in batches] == [settings.batch_size] * (
+        len(train_part) // settings.batch_size
+    )
 
 
 def test_presets(monkeypatch):
@@ -181,6 +199,7 @@ def test_command_leaves_out_what_cannot_be_used(make_folder, tmp_path, capsys):
             "data '/nowhere/at/all': allowed are street, penn_fudan or a folder",
         ),
         (["--batch-size", "50"], "error: batch_size is 50; allowed are 1 to"),
+        (["--scale", "0.5", "2"], "with --crop-size HEIGHT WIDTH, or leave --scale out"),
         (["--data", "penn_fudan"], "use --preset street"),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.findings import Place
-from common.labels.coco_entries import EntryLines, load_coco, value
+from common.labels.coco_entries import EntryLines, check_coco, load_json, value
 from common.labels.masks import check_segmentation, mask_area, mask_box
 from common.labels.pictures import IMAGE_FOLDERS, Pictures, is_file, leaves_folder, name_parts
 from common.labels.records import (
@@ -44,6 +44,7 @@ def read_coco(
     *,
     images: str | Path | None = None,
     home: Path | None = None,
+    content: Any = None,
 ) -> AnnotationSet:
     """Read a COCO JSON file with "images", "annotations" and "categories".
 
@@ -54,13 +55,14 @@ def read_coco(
             beside the JSON file are tried.
         home: folder in which pictures are looked for that are not there; by default that of the
             JSON file.
+        content: of the file, where it was parsed before.
 
     Raises:
         AnnotationError: the file is no COCO JSON, or it has problems and is to be refused.
     """
     json_path = Path(json_path)
     collector = Collector.start(json_path, options or ReadOptions())
-    data = load_coco(json_path)
+    data = check_coco(load_json(json_path) if content is None else content, json_path)
     used = {_key(one.get("category_id")) for one in data["annotations"] if isinstance(one, dict)}
     names = _Categories(data["categories"], json_path, used, collector)
     names.choose(collector.options.class_names)

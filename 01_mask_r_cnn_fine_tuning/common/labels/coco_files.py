@@ -8,12 +8,14 @@ train/_annotations.coco.json, valid/_annotations.coco.json
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common.labels.coco import read_coco
-from common.labels.coco_entries import KEYS, OtherJsonError, load_json
+from common.labels.coco_entries import KEYS, OtherJsonError, head_of, load_json
 from common.labels.layout import Layout, files_in, folders_in, list_name
 from common.labels.other_formats import name_other_format
 from common.labels.pictures import home_of
@@ -21,7 +23,19 @@ from common.labels.records import AnnotationSet, ReadOptions
 from common.labels.values import AnnotationError
 
 USUAL = ("annotations.json", "_annotations.coco.json")
-HEAD_CHARACTERS = 2000
+
+
+@dataclass
+class _CocoFile:
+    """A file, and its content where it took that to recognise it."""
+
+    path: Path
+    content: Any = None
+
+    def take_content(self) -> Any:
+        """Return the content and let go of it, as it may fill the memory; None: not parsed."""
+        content, self.content = self.content, None
+        return content
 
 
 def find_coco(path: Path) -> Layout | None:
@@ -31,36 +45,48 @@ def find_coco(path: Path) -> Layout | None:
         AnnotationError: it is unclear which of several files is meant.
     """
     if path.is_file():
-        return _layout({None: path}, path) if path.suffix.lower() == ".json" else None
-    whole = next((path / name for name in USUAL if (path / name).is_file()), None)
-    if whole is not None:
-        return _layout({None: whole}, path)
-    files: dict[str, list[Path]] = {}
-    for place in _places(path):
-        found = files_in(place, ".json")
-        instances = [one for one in found if one.name.startswith("instances_")]
-        for file in instances or found:  # beside them lie key points and captions
-            if file.name in USUAL or file.name.startswith("instances_") or is_coco(file):
-                files.setdefault(_list_of(file, path), []).append(file)
+        return _layout({None: _CocoFile(path)}, path) if path.suffix.lower() == ".json" else None
+    files = _files_in(path)
     if not files:
         return None
     twice = next((found for found in files.values() if len(found) > 1), None)
     if twice is not None:
-        both = " or ".join(str(one) for one in twice[:2])
+        both = " or ".join(str(one.path) for one in twice[:2])
         raise AnnotationError(f"{path} has several COCO files, choose one with its path: {both}")
     named = {name: found[0] for name, found in files.items()}
     only = next(iter(named))
-    if len(named) == 1 and list_name([only]) is None:
+    if len(named) == 1 and (only is None or list_name([only]) is None):
         return _layout({None: named[only]}, path)
-    return _layout(dict(named), path)
+    return _layout(named, path)
 
 
-def _layout(files: dict[str | None, Path], folder: Path) -> Layout:
+def has_coco(folder: Path) -> bool:
+    """Tell whether a folder holds a COCO file."""
+    return bool(_files_in(folder))
+
+
+def _files_in(folder: Path) -> dict[str | None, list[_CocoFile]]:
+    """Return a folder's COCO files by the lists that they are; one of a usual name is all of it."""
+    whole = next((folder / name for name in USUAL if (folder / name).is_file()), None)
+    if whole is not None:
+        return {None: [_CocoFile(whole)]}
+    files: dict[str | None, list[_CocoFile]] = {}
+    for place in _places(folder):
+        found = files_in(place, ".json")
+        instances = [one for one in found if one.name.startswith("instances_")]
+        for path in instances or found:  # beside them lie key points and captions
+            file = _recognised(path)
+            if file is not None:
+                files.setdefault(_list_of(path, folder), []).append(file)
+    return files
+
+
+def _layout(files: Mapping[str | None, _CocoFile], folder: Path) -> Layout:
     lists = tuple(sorted(name for name in files if name is not None))
 
     def read(split: str | None, options: ReadOptions) -> AnnotationSet:
         if split is None and None not in files:
-            paths = " or ".join(str(one) for one in list(files.values())[:3])
+            paths = " or ".join(str(one.path) for one in list(files.values())[:3])
             raise AnnotationError(
                 f"{folder} has several COCO files, choose one with its path: {paths}; or their "
                 f"parts, such as --train-split {lists[0]} --test-split {lists[-1]}"
@@ -71,10 +97,11 @@ def _layout(files: dict[str | None, Path], folder: Path) -> Layout:
                 f"{', '.join(lists) or 'none'}"
             )
         home = folder if folder.is_dir() else home_of(folder)
+        file = files[split]
         try:
-            return read_coco(files[split], options, home=home)
+            return read_coco(file.path, options, home=home, content=file.take_content())
         except OtherJsonError as error:
-            other = name_other_format(files[split])
+            other = name_other_format(file.path)
             if other is None:
                 raise
             raise AnnotationError(other) from error
@@ -97,18 +124,16 @@ def _list_of(file: Path, folder: Path) -> str:
     return list_name(words) or list_name(inside) or stem
 
 
-def is_coco(path: Path) -> bool:
-    """Tell whether a JSON file is COCO's, by the keys of its top level."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_CHARACTERS)
-    except OSError:
-        return False
-    encoding = json.detect_encoding(head)
-    if not head.decode(encoding, "ignore").lstrip().startswith("{"):
-        return False
+def _recognised(path: Path) -> _CocoFile | None:
+    """Return a JSON file that is COCO's, by its name or the keys of its top level; else None."""
+    if path.name in USUAL or path.name.startswith("instances_"):
+        return _CocoFile(path)
+    head = head_of(path)
+    if not head.lstrip().startswith("{"):
+        return None
     try:
         content = load_json(path)
     except AnnotationError:  # a damaged file is said when nothing better is found
-        return any(f'"{key}"' in head.decode(encoding, "ignore") for key in KEYS)
-    return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in KEYS)
+        return _CocoFile(path) if any(f'"{key}"' in head for key in KEYS) else None
+    known = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in KEYS)
+    return _CocoFile(path, content) if known else None

@@ -42,9 +42,7 @@ EDGES = ("xtl", "ytl", "xbr", "ybr")
 
 def find_cvat(folder: Path) -> Layout | None:
     """Recognise a folder with CVAT's XML file, or the file itself; None for others."""
-    places = folders_in(folder) if folder.is_dir() else []
-    files = [p for one in places for p in files_in(one, ".xml")]
-    found = [p for p in [folder, *files] if p.is_file() and root_tag(p) == "annotations"]
+    found = _files(folder)
     if not found:
         return None
     if len(found) > 1:
@@ -67,6 +65,18 @@ def find_cvat(folder: Path) -> Layout | None:
         return read_cvat(path, home, root, options, split)
 
     return Layout("CVAT for images", tuple(sorted(map(str, lists))), read)
+
+
+def has_cvat(folder: Path) -> bool:
+    """Tell whether a folder holds a file of CVAT."""
+    return bool(_files(folder))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return CVAT's files: of a folder and the folders in it, or the file itself."""
+    places = folders_in(folder) if folder.is_dir() else []
+    files = [p for one in places for p in files_in(one, ".xml")]
+    return [p for p in [folder, *files] if p.is_file() and root_tag(p) == "annotations"]
 
 
 def _list_of(image: Element) -> str | None:

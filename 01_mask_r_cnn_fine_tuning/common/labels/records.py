@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from common.findings import Findings, Place, Problem, report_lines
+from common.findings import Findings, Place, Problem, note_half_lost, report_lines
 from common.labels.values import AnnotationError
-from common.photos import PhotoError, check_photo, photo_size
+from common.photos import check_photo, photo_size
 
 T = TypeVar("T")
 UNTURNED = "camera's rotation (EXIF) left out, as the labels give the unturned size"
@@ -125,10 +125,8 @@ class AnnotationSet:
             f"{name}: {len(self.images)} images, {self.total} annotations = "
             f"{self.kept} kept + {self.crowd} crowd + {self.reported} left out"
         )
-        notes = list(self.notes)
-        if self.reported * 2 > self.total:
-            notes.append(f"more than half of the annotations are left out: {self.reported}")
-        lines = report_lines(self.mended, notes)
+        lost = note_half_lost(self.reported, self.total, "annotations")
+        lines = report_lines(self.mended, [*self.notes, *lost])
         return "\n".join([first, *lines, *(f"  {problem}" for problem in self.problems)])
 
 
@@ -228,16 +226,3 @@ class Collector(Findings):
             tuple(self.notes),
             names_found,
         )
-
-
-__all__ = [
-    "AnnotationError",
-    "AnnotationSet",
-    "Collector",
-    "ImageRecord",
-    "ObjectRecord",
-    "PhotoError",
-    "Place",
-    "Problem",
-    "ReadOptions",
-]

@@ -6,14 +6,15 @@ an `AnnotationSet` whose every label has passed the checks of `common/labels/val
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.findings import Problem, refusal
+from common.findings import Problem, refusal, report_lines
 from common.labels.layout import Layout
 from common.labels.pedestrians import find_pedestrians
-from common.labels.read import find_layout, read_layout
+from common.labels.read import find_layout, note_others, read_layout
 from common.labels.records import AnnotationSet, ReadOptions
 from common.labels.values import AnnotationError
 from common.parts import PartsError, read_parts
@@ -87,7 +88,7 @@ def load_labels(
         )  # fmt: skip
     except PartsError as error:
         raise AnnotationError(f"{path}: {error}") from error
-    return _checked(parts, read)
+    return _checked(parts, read, layout.notes)
 
 
 def layout_for(path: Path, masks: bool) -> Layout:
@@ -96,7 +97,8 @@ def layout_for(path: Path, masks: bool) -> Layout:
     Raises:
         AnnotationError: see `common.labels.read.find_layout`.
     """
-    return (find_pedestrians(path) if masks else None) or find_layout(path)
+    found = find_pedestrians(path) if masks else None
+    return find_layout(path) if found is None else note_others(found, path)
 
 
 def read_list(layout: Layout, name: str | None, options: ReadOptions) -> AnnotationSet:
@@ -165,14 +167,22 @@ def _street(folder: Path, num_scenes: int, options: ReadOptions) -> LabelledPart
     return _checked(parts, list(parts.values()))
 
 
-def _checked(parts: dict[str, AnnotationSet], read: Sequence[AnnotationSet]) -> LabelledParts:
-    """Give all parts the same classes, and refuse parts that cannot be trained on together."""
+def _checked(
+    parts: dict[str, AnnotationSet], read: Sequence[AnnotationSet], about: Sequence[str] = ()
+) -> LabelledParts:
+    """Give all parts the same classes, and refuse parts that cannot be trained on together.
+
+    Args:
+        parts: by their names.
+        read: what the parts are taken from.
+        about: notes on all of the data.
+    """
     parts, notes = same_classes(parts)
     train = parts["train"]
     if not train.kept:
         raise AnnotationError(f"{train.source}: the pictures to train on have no object at all")
     sizes = ", ".join(f"{len(part.images)} {name}" for name, part in parts.items())
-    lines = [one.summary() for one in read] + [f"  note: {note}" for note in notes]
+    lines = [*(one.summary() for one in read), *report_lines(Counter(), [*about, *notes])]
     return LabelledParts(**parts, report="\n".join([*lines, f"pictures: {sizes}"]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,14 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from common.drawing import draw_detections
-from common.findings import DataError
+from common.findings import DataError, note_half_lost
 from common.labels.masks import decode_masks
 from common.labels.read import find_layout
 from common.labels.records import AnnotationSet, ImageRecord, ReadOptions
 from common.labels.sources import count_objects, read_list, same_classes
 from common.parts import PartsError, plan_parts
 from common.photos import PhotoError, read_photo
-from common.survey import Survey
+from common.survey import Survey, same_pictures
 
 WHOLE = "all"  # the name of data without lists
 SMALL_SIDE = 4.0  # pixels: hardly a thing
@@ -48,6 +47,7 @@ def survey_labels(
     try:
         layout = find_layout(path)
         survey.format = layout.format
+        survey.notes += layout.notes
         plan = plan_parts(layout.lists, train_split, validation_split, test_split)
         names = dict.fromkeys(part.source for part in plan.values())
         parts = {name or WHOLE: read_list(layout, name, options) for name in names}
@@ -114,9 +114,9 @@ def _likely_mistakes(parts: Mapping[str, AnnotationSet], survey: Survey) -> list
     if outlined:
         notes.append(f"{outlined} of {len(objects)} objects have an outline; masks need all")
     lost = sum(part.reported for part in parts.values())
-    if lost > sum(part.kept for part in parts.values()):
-        notes.append(f"more than half of the objects are left out: {lost}")
-    return notes + _same_pictures(parts)
+    notes += note_half_lost(lost, sum(part.total for part in parts.values()), "objects")
+    files = {name: [image.path for image in part.images] for name, part in parts.items()}
+    return notes + same_pictures(files)
 
 
 def _box_notes(images: Sequence[ImageRecord]) -> list[str]:
@@ -143,27 +143,3 @@ def _box_notes(images: Sequence[ImageRecord]) -> list[str]:
     if twice:
         notes.append(f"{twice} objects stand twice: same picture, class and box")
     return notes
-
-
-def _same_pictures(parts: Mapping[str, AnnotationSet]) -> list[str]:
-    """Say which pictures of two parts are the same, byte by byte."""
-    if len(parts) < 2:
-        return []
-    by_size: dict[int, list[tuple[str, Path]]] = {}
-    for name, part in parts.items():
-        for image in part.images:
-            by_size.setdefault(image.path.stat().st_size, []).append((name, image.path))
-    notes, count = [], 0
-    for group in by_size.values():
-        if len({name for name, _ in group}) < 2:
-            continue
-        digests: dict[bytes, tuple[str, Path]] = {}
-        for name, path in group:
-            digest = hashlib.sha256(path.read_bytes()).digest()
-            known = digests.setdefault(digest, (name, path))
-            if known[0] != name:
-                count += 1
-                notes.append(f"{known[1]} of {known[0]} and {path} of {name}")
-    if not count:
-        return []
-    return [f"{count} pictures stand in two parts, such as {notes[0]}: the test is no test then"]

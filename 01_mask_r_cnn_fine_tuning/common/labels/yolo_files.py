@@ -11,7 +11,7 @@ from common.labels.layout import Layout, files_in, folders_in, list_name
 from common.labels.pictures import is_file, is_picture, pictures_in
 from common.labels.records import AnnotationSet, ReadOptions
 from common.labels.values import AnnotationError, shown, whole_number
-from common.labels.yolo import read_yolo_data
+from common.labels.yolo import begins_with_object, read_yolo_data
 from common.labels.yolo_folders import (
     YoloData,
     YoloList,
@@ -28,6 +28,7 @@ from common.text_files import read_lines, read_yaml
 
 YAML_SUFFIXES = (".yaml", ".yml")
 FIRST_LINES = 3
+FIRST_PICTURES = 20  # of each list, whose label files are tried
 LIST_KEYS = ("train", "val", "valid", "test")
 
 
@@ -45,6 +46,18 @@ def find_yolo(path: Path) -> Layout | None:
         return read_yolo_data(data, options, split)
 
     return Layout("YOLO", tuple(sorted(name for name in data.lists if name)), read)
+
+
+def has_yolo(folder: Path) -> bool:
+    """Tell whether a folder holds label files of YOLO: its first pictures are tried.
+
+    Raises:
+        DataError: see `find_yolo`.
+    """
+    data = find_yolo_data(folder)
+    lists = [] if data is None else data.lists.values()
+    labels = [one.label_of(picture) for one in lists for picture in one.pictures[:FIRST_PICTURES]]
+    return any(begins_with_object(path) for path in labels if path is not None)
 
 
 def find_yolo_data(path: Path) -> YoloData | None:

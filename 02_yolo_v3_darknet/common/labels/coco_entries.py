@@ -14,10 +14,21 @@ from common.labels.values import AnnotationError, shown
 KEYS = ("images", "annotations", "categories")
 SPACE = re.compile(r"[ \t\n\r]*")
 ENTRY = re.compile(r"(\w+)\[(\d+)\]")
+HEAD_CHARACTERS = 2000
 
 
 class OtherJsonError(AnnotationError):
     """Valid JSON of another kind."""
+
+
+def head_of(path: Path) -> str:
+    """Return the first characters of a JSON file; "" where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_CHARACTERS)
+    except OSError:
+        return ""
+    return head.decode(json.detect_encoding(head), "ignore")
 
 
 def load_json(path: Path) -> Any:
@@ -34,13 +45,12 @@ def load_json(path: Path) -> Any:
         raise AnnotationError(f"{path}: no valid JSON: {error}") from error
 
 
-def load_coco(path: Path) -> dict[str, list[Any]]:
-    """Return a COCO file's content, in which the three lists are lists.
+def check_coco(data: Any, path: Path) -> dict[str, list[Any]]:
+    """Return a JSON file's content where it is COCO's: the three lists are lists.
 
     Raises:
-        AnnotationError: see `load_json`; or it is another kind of JSON.
+        OtherJsonError: it is another kind of JSON.
     """
-    data = load_json(path)
     if not isinstance(data, dict):
         raise OtherJsonError(f"{path}: no COCO JSON, it holds {shown(data)}")
     for key in KEYS:

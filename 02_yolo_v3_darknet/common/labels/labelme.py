@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from common.findings import Place
-from common.labels.coco_entries import load_json, value
+from common.labels.coco_entries import head_of, load_json, value
 from common.labels.layout import Layout, files_in, folders_in, list_name
 from common.labels.masks import check_segmentation, mask_area, mask_box, rows_to_rle
 from common.labels.pictures import Pictures, note_unlabelled
@@ -59,6 +59,13 @@ def find_labelme(folder: Path) -> Layout | None:
         return read_labelme(folder, inside, options)
 
     return Layout("labelme", lists, read)
+
+
+def has_labelme(folder: Path) -> bool:
+    """Tell whether a folder holds files of labelme; other JSON, which may be large, is not read."""
+    places = folders_in(folder, levels=2)
+    firsts = [one for place in places for one in files_in(place, ".json")[:FIRST_FILES]]
+    return any('"shapes"' in head_of(one) and is_labelme(one) for one in firsts)
 
 
 def find_files(folder: Path) -> list[Path]:

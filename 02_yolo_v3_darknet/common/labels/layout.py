@@ -22,11 +22,13 @@ class Layout:
         format: its name, such as "Pascal VOC".
         lists: the names of the lists (train, val, ...) that the data is divided into, sorted.
         read: reads one of the lists; None stands for everything.
+        notes: about the folder as a whole.
     """
 
     format: str
     lists: tuple[str, ...]
     read: Callable[[str | None, ReadOptions], AnnotationSet]
+    notes: tuple[str, ...] = ()
 
 
 def folders_in(folder: Path, levels: int = 1) -> list[Path]:

@@ -35,6 +35,26 @@ from common.text_files import read_lines
 XML_FOLDERS = ("Annotations", "annotations", "annots", "Annotation", "xmls", "xml")
 LIST_FOLDER = "ImageSets/Main"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+Root = Element | AnnotationError  # of an XML file, or why it cannot be read
+
+
+class VocFiles:
+    """The XML files of a folder, which are parsed once, when the first of its lists is read.
+
+    Args:
+        folder: the folder with Annotations, JPEGImages and perhaps ImageSets.
+        paths: the XML files.
+    """
+
+    def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
+        self.folder, self.paths = folder, paths
+        self._roots: dict[Path, Root] = {}
+
+    def roots(self, collector: Collector) -> dict[Path, Root]:
+        """Return the content of each file, or why it cannot be read."""
+        if not self._roots:
+            self._roots = {path: _parsed(path) for path in collector.track(self.paths)}
+        return self._roots
 
 
 def find_voc(folder: Path) -> Layout | None:
@@ -43,20 +63,24 @@ def find_voc(folder: Path) -> Layout | None:
     if not found:
         return None
     lists = sorted({*_text_lists(_homes(folder, found)), *_folder_lists(folder, found)})
+    files = VocFiles(folder, found)
 
     def read(split: str | None, options: ReadOptions) -> AnnotationSet:
-        return read_voc(folder, options, split=split)
+        return read_voc(files, options, split)
 
     return Layout("Pascal VOC", tuple(lists), read)
 
 
-def read_voc(
-    folder: str | Path, options: ReadOptions | None = None, *, split: str | None = None
-) -> AnnotationSet:
+def has_voc(folder: Path) -> bool:
+    """Tell whether a folder holds XML files of VOC."""
+    return any(root_tag(one) == "annotation" for one in find_xml(folder))
+
+
+def read_voc(files: VocFiles, options: ReadOptions, split: str | None = None) -> AnnotationSet:
     """Read XML files, in Annotations or a folder of another name, or beside the pictures.
 
     Args:
-        folder: the folder with Annotations, JPEGImages and perhaps ImageSets.
+        files: of the folder; there is one at least.
         options: how to read it; of `class_names`, other names are reported. By default all names
             of the folder, whatever the split, in alphabetic order.
         split: read only the pictures that ImageSets/Main/<split>.txt lists, or those of the
@@ -68,12 +92,9 @@ def read_voc(
     Raises:
         AnnotationError: there is nothing to read, or there are problems and they are refused.
     """
-    folder = Path(folder)
-    collector = Collector.start(folder, options or ReadOptions())
-    paths = find_xml(folder)
-    if not paths:
-        raise AnnotationError(f"{folder}: no XML file in it or in its folder Annotations")
-    roots = {path: _parsed(path) for path in collector.track(paths)}
+    folder, paths = files.folder, files.paths
+    collector = Collector.start(folder, options)
+    roots = files.roots(collector)
     given = collector.options.class_names
     names = check_class_names(_all_names(roots, folder) if given is None else given, folder)
     if split is not None:
@@ -118,14 +139,14 @@ def _folder_lists(folder: Path, paths: Sequence[Path]) -> set[str]:
     return {name for name in names if name is not None}
 
 
-def _parsed(path: Path) -> Element | AnnotationError:
+def _parsed(path: Path) -> Root:
     try:
         return parse_xml(path)
     except AnnotationError as error:  # reported when its file's turn comes
         return error
 
 
-def _all_names(roots: dict[Path, Element | AnnotationError], folder: Path) -> list[str]:
+def _all_names(roots: dict[Path, Root], folder: Path) -> list[str]:
     trees = [root for root in roots.values() if not isinstance(root, AnnotationError)]
     names = {text_of(element) for root in trees for element in root.findall("object/name")}
     kept = sorted(name for name in names if name and name.isprintable())
@@ -191,7 +212,7 @@ def _listed_stem(line: str, known: dict[str, Path]) -> str:
 
 def _read_file(
     path: Path,
-    root: Element | AnnotationError,
+    root: Root,
     pictures: Pictures,
     image_id: int,
     names: tuple[str, ...],

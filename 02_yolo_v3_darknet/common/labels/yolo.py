@@ -90,6 +90,18 @@ def read_yolo_data(data: YoloData, options: ReadOptions, split: str | None) -> A
     return collector.finish(images, class_names, numbers)
 
 
+def begins_with_object(path: Path) -> bool:
+    """Tell whether a text file's first full line is a class and four numbers or more."""
+    lines = _lines(path)
+    if isinstance(lines, DataError) or not lines:
+        return False
+    words = lines[0][1].replace(",", " ").split()
+    try:
+        return len([number(word, "value") for word in words]) >= 5
+    except AnnotationError:
+        return False
+
+
 def _no_names(data: YoloData, chosen: YoloList) -> str:
     """Say that there is no class list, or that the text files are of another format."""
     first = next((one for p in chosen.pictures if (one := chosen.label_of(p))), None)

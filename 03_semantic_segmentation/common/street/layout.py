@@ -39,7 +39,8 @@ class Thing:
     """A sketch in its place; label 0 is a thing that is not labelled.
 
     `points` float64 (N, 3) are in metres, `pixels` int32 (N, 2) on the canvas, `scale` is the
-    canvas pixels of a metre there, `region` the number painted into the region map.
+    canvas pixels of a metre there, `region` the number painted into the region map; `view` says
+    from where a person is seen: "front", "back" or "side".
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Thing:
     scale: float
     label: int
     region: int
+    view: str = ""
 
     def box_xywh(self) -> tuple[int, int, int, int]:
         """Return the bounding box in canvas pixels, parts outside the picture included."""
@@ -132,11 +134,12 @@ def _add(
     yaw: float = 0.0,
     label: int = 0,
     region: int = OBJECT,
+    view: str = "",
 ) -> None:
     x, z = place
     points = sketch.placed(x, z, yaw)
     pixels, scale = plan.camera.project(points), plan.camera.scale(z)
-    plan.things.append(Thing(kind, sketch, x, z, points, pixels, scale, label, region))
+    plan.things.append(Thing(kind, sketch, x, z, points, pixels, scale, label, region, view))
 
 
 def _drop_hidden(plan: Plan) -> None:
@@ -210,7 +213,7 @@ def _add_bicycles(plan: Plan, dice: Dice) -> None:
         _add(plan, kind, bicycle(dice), (x, z), yaw=yaw, label=BICYCLE)
         if ridden:
             figure = rider(dice, random_look(dice))
-            _add(plan, "rider", figure, (x, z - 0.01), yaw=yaw, label=PERSON)
+            _add(plan, "rider", figure, (x, z - 0.01), yaw=yaw, label=PERSON, view="side")
 
 
 def _car_place(plan: Plan, dice: Dice) -> tuple[float, float, float]:
@@ -258,7 +261,7 @@ def _add_people(plan: Plan, dice: Dice) -> None:
         figure = pedestrian(dice, random_look(dice, child, plan.mood.rain), view, dice.chance(0.7))
         sketch = Sketch()
         sketch.add(figure, 0.0, 0.0, height)
-        _add(plan, "person", sketch, (x, z), label=PERSON)
+        _add(plan, "person", sketch, (x, z), label=PERSON, view=view)
         if not company and dice.chance(0.08):  # behind something
             low = dice.choice((planter, planter, planter, bench))(dice)
             _add(plan, "furniture", low, (x + dice.uniform(-0.4, 0.4), z - dice.uniform(0.4, 0.6)))

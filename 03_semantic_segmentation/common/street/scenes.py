@@ -60,12 +60,14 @@ class Scene:
         instances: uint16 (H, W); 0 is background, 1..N the visible pixels of each instance.
         labels: int64 (N,); the label of instance i + 1: 1 + its index in INSTANCE_CLASSES.
         semantic: uint8 (H, W); every pixel's index in SEMANTIC_CLASSES.
+        views: N texts; from where each person is seen, "front", "back" or "side"; "" for a thing.
     """
 
     image: np.ndarray
     instances: np.ndarray
     labels: np.ndarray
     semantic: np.ndarray
+    views: tuple[str, ...]
 
 
 def draw_scene(seed: int, width: int = 320, height: int = 240) -> Scene:
@@ -87,8 +89,12 @@ def draw_scene(seed: int, width: int = 320, height: int = 240) -> Scene:
     image = cv2.cvtColor(small, cv2.COLOR_RGBA2RGB)  # (H, W, 3)
     regions = np.ascontiguousarray(canvas[::SUPERSAMPLING, ::SUPERSAMPLING, 3])
     image = _expose(_cast_shadows(image, regions, shadows, plan.mood.shadow), plan)
-    instances, labels = _label(regions, plan, areas)
-    return Scene(image, instances, labels, cv2.LUT(regions, _semantic_table(plan)))
+    kept = _kept(regions, areas)
+    things = [_labelled(plan)[k] for k in kept]
+    labels = np.array([thing.label for thing in things], np.int64)
+    semantic = cv2.LUT(regions, _semantic_table(plan))
+    views = tuple(thing.view for thing in things)
+    return Scene(image, _instance_map(regions, kept), labels, semantic, views)
 
 
 def _labelled(plan: Plan) -> list[Thing]:
@@ -175,16 +181,15 @@ def _semantic_table(plan: Plan) -> np.ndarray:
     return table
 
 
-def _label(regions: np.ndarray, plan: Plan, areas: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the instance map and the labels of the instances that are seen well enough."""
-    table, labels = np.zeros(256, np.uint8), []
-    for k in _kept(regions, areas):
-        labels.append(_labelled(plan)[k].label)
-        table[FIRST_INSTANCE + k] = len(labels)
-    return cv2.LUT(regions, table).astype(np.uint16), np.array(labels, np.int64)
+def _instance_map(regions: np.ndarray, kept: list[int]) -> np.ndarray:
+    """Return uint16 (H, W): the kept instances, numbered 1, 2, ..."""
+    table = np.zeros(256, np.uint8)
+    table[[FIRST_INSTANCE + k for k in kept]] = range(1, len(kept) + 1)
+    return cv2.LUT(regions, table).astype(np.uint16)
 
 
 def _kept(regions: np.ndarray, areas: list[float]) -> list[int]:
+    """Return the numbers of the labelled things that are seen well enough."""
     counts = np.bincount(regions.ravel(), minlength=256)[FIRST_INSTANCE:].tolist()
     return [k for k, area in enumerate(areas) if counts[k] >= max(FEWEST_PIXELS, LEAST_SEEN * area)]
 
@@ -213,7 +218,8 @@ def write_dataset(
     The folder gets `PNGImages/scene_00012.png` (the picture), `PedMasks/scene_00012_mask.png`
     (uint8, 0 or the pedestrian's number 1..n), `SemanticMasks/scene_00012_semantic.png` (uint8,
     indices into SEMANTIC_CLASSES) and, last, `annotations.json`: COCO's format, all five
-    classes, masks as uncompressed run lengths, file names relative to PNGImages, image ids = seeds.
+    classes, masks as uncompressed run lengths, file names relative to PNGImages, image ids = seeds,
+    and for a person the `view`.
 
     Raises:
         ValueError: a seed given twice, or scenes of other seeds in the folder already.
@@ -269,8 +275,9 @@ def _coco_annotations(scene: Scene, image_id: int, first_id: int) -> list[dict]:
     painted = painted[np.argsort(numbers, kind="stable")]
     ends = np.cumsum(np.bincount(numbers, minlength=1)[1:])
     annotations = []
-    for k, (label, places) in enumerate(
-        zip(scene.labels.tolist(), np.split(painted, ends)[:-1], strict=True)
+    parts = np.split(painted, ends)[:-1]
+    for k, (label, view, places) in enumerate(
+        zip(scene.labels.tolist(), scene.views, parts, strict=True)
     ):
         x, y = places // H, places % H
         left, top = int(x[0]), int(y.min())
@@ -283,6 +290,7 @@ def _coco_annotations(scene: Scene, image_id: int, first_id: int) -> list[dict]:
                 "area": len(places),
                 "iscrowd": 0,
                 "segmentation": {"size": [H, W], "counts": _run_lengths(places, H * W)},
+                **({"view": view} if view else {}),
             }
         )
     return annotations
