@@ -55,3 +55,10 @@ def test_only_the_png_outputs_of_a_notebook_change() -> None:
     assert len(shrunk.data["image/png"]) < len(picture)
     assert shrunk.data["text/plain"] == "figure"
     assert untouched == text
+
+
+def test_a_thin_coloured_line_keeps_its_colour() -> None:
+    image = photo_like()
+    image[60:62, 20:140] = (214, 39, 40)
+    restored = np.asarray(Image.open(io.BytesIO(smaller_png(png(image)))).convert("RGB"))
+    assert np.abs(restored[60:62, 20:140].astype(int) - (214, 39, 40)).max() < 40

@@ -1,7 +1,9 @@
 """Make the figures inside a notebook small: it opens quickly and the repository stays light.
 
-Figures that show photos are large as PNG: every pixel has a colour of its own. With the 96 colours
-that suit a figure best it takes about a quarter of the space and looks the same.
+Figures that show photos are large as PNG: every pixel has a colour of its own. With the 160 colours
+that suit a figure best it takes a quarter of the space or less, and looks the same. They are
+chosen to cover all that occur, then moved to where the pixels are: a median cut, which counts
+pixels alone, takes thin coloured lines for gray.
 """
 
 import base64
@@ -10,16 +12,16 @@ import io
 from nbformat import NotebookNode
 from PIL import Image
 
-COLORS = 96
+COLORS = 160
 
 
 def smaller_png(png: bytes) -> bytes:
-    """Return the picture with at most 96 colours, or as it is if that is not smaller."""
+    """Return the picture with at most 160 colours, or as it is if that is not smaller."""
     image = Image.open(io.BytesIO(png))
     if image.mode != "P":
         buffer = io.BytesIO()
-        method = Image.Quantize.MEDIANCUT
-        image.convert("RGB").quantize(COLORS, method=method).save(buffer, "PNG", optimize=True)
+        few = image.convert("RGB").quantize(COLORS, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
+        few.save(buffer, "PNG", optimize=True)
         if buffer.tell() < len(png):
             return buffer.getvalue()
     return png

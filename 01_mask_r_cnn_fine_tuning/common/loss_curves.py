@@ -30,7 +30,8 @@ def plot_losses(ax: Axes, history: Sequence[Mapping[str, float]]) -> Axes:
         smooth = np.convolve(values, np.full(width, 1 / width), "valid")
         ax.plot(np.arange(width, len(values) + 1), smooth, label=name)
     ax.set(xlabel="step", ylabel=f"loss, mean of {width} steps", yscale="log")
-    ax.legend()
+    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}  # it would hide curves inside
+    ax.legend(ncols=3, fontsize="small", frameon=False, **above)
     return ax
 
 

@@ -56,6 +56,7 @@ def test_the_dataset_gives_the_same_items(sources, names, scenes):
 def test_the_two_ways_give_the_same_models(sources, names):
     names["data"] = SimpleNamespace(class_names=("a", "b"))
     run_cell(sources, names, "def swap_heads(")
+    run_cell(sources, names, "def start_undecided(")
     run_cell(sources, names, "def on_small_backbone(")
     torch.manual_seed(3)
     small = names["on_small_backbone"](3)
@@ -102,3 +103,12 @@ def test_the_loop_gives_the_same_losses_and_weights(sources, names, scenes):
         assert one == pytest.approx(other, rel=1e-6)
     for one, other in zip(names["model"].parameters(), run.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_the_backbone_gives_the_maps_of_the_module(sources, names):
+    run_cell(sources, names, "class Backbone(")
+    theirs, ours = names["backbone"], parts.SmallBackbone(pretrained=False, live_batch_norm=True)
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.rand(1, 3, 64, 96)
+    for one, other in zip(theirs.eval()(images).items(), ours.eval()(images).items(), strict=True):
+        assert one[0] == other[0] and torch.equal(one[1], other[1])
