@@ -6,15 +6,13 @@ on where it was; delete its file to begin anew.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
 from augmentation import evaluation_transforms, training_transforms
 from common.coco_metrics import coco_metrics
-from common.command import Command, make_parser
-from common.comparison import mean_and_spread, read_comparison, run_comparison
+from common.compare_command import compare_main
 from common.confusion import confusion_matrix
 from common.street.parts import (
     NUM_TEST_SCENES,
@@ -100,37 +98,14 @@ COMPARISONS = {
 }
 
 
-def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = make_parser(__doc__, EPILOG)
-    parser.add_argument("name", choices=COMPARISONS, help="which comparison")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds of each (1)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result (results)")
-    options = parser.parse_args(arguments)
-    if options.seeds < 1:
-        parser.error(f"--seeds is {options.seeds}; allowed are 1 and more")
-    return options
-
-
-def run(options: argparse.Namespace) -> None:
-    """Make the comparison and print its table."""
-    question, arms = COMPARISONS[options.name]
-    path = options.out / f"{options.name}.json"
-    run_comparison(path, question, arms, range(options.seeds))
-    print(question)
-    for arm, runs in read_comparison(path).items():
-        for kind in ("bbox", "segm"):
-            if kind in runs[0]:
-                values = [one[kind]["AP"] for one in runs]
-                print(f"  {arm:18} {kind} AP {mean_and_spread(values)}")
+def figures(one: dict[str, Any]) -> dict[str, float]:
+    """Return what is printed of one training."""
+    return {f"{kind} AP": one[kind]["AP"] for kind in ("bbox", "segm") if kind in one}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    options = parse_options(arguments)
-    with Command(f"stopped; go on with python compare.py {options.name}") as command:
-        run(options)
-    return command.exit_code
+    return compare_main(__doc__, EPILOG, COMPARISONS, RESULTS, figures, arguments)
 
 
 if __name__ == "__main__":

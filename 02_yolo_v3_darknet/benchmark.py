@@ -34,8 +34,9 @@ from tqdm import tqdm
 
 from common.command import Command, make_parser, write_json
 from common.photos import read_photo
-from detector import FOLDER, MODELS
-from download import DownloadError, fetch, sample_photos
+from darknet.cfg import NETWORKS
+from darknet.download import DownloadError, fetch, sample_photos
+from detector import MODELS
 from speed.equal_work import check_equal_work, loading_seconds, write_random_weights
 from speed.fast import has_bfloat16_instructions
 from speed.pipelines import VARIANTS, Pipeline, Work, build, find
@@ -126,7 +127,7 @@ def weights_file(model: str, wanted: str) -> Iterator[Path]:
     print("weights: random values in Darknet's format; they detect nothing, at the same speed")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{model}-random.weights"
-        write_random_weights(FOLDER / f"cfg/{model}.cfg", path)
+        write_random_weights(NETWORKS / f"{model}.cfg", path)
         yield path
 
 
@@ -146,7 +147,7 @@ def probe(variant: str, work: Work, batch: int, loads: int) -> dict[str, float |
     """
     arguments = [variant, json.dumps(dataclasses.asdict(work)), str(batch), str(loads)]
     command = [sys.executable, "-m", "speed.pipelines", *arguments]
-    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
     if done.returncode:
         raise ChildProcessError(f"{variant}, alone in a process, failed:\n{done.stderr.strip()}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -243,7 +244,7 @@ def print_shares(records: list[dict], work: Work) -> None:
 
 def run(options: argparse.Namespace, weights: Path) -> int:
     """Check, measure, print; returns how often the variants do not find the same."""
-    cfg, names = (str(FOLDER / path) for path in (f"cfg/{options.model}.cfg", "cfg/coco.names"))
+    cfg, names = (str(NETWORKS / name) for name in (f"{options.model}.cfg", "coco.names"))
     photo = str(options.photo or default_photo())
     work = Work(cfg, str(weights), names, photo, options.size, options.threads)
     read_photo(photo)  # a bad photo is reported before the networks are loaded

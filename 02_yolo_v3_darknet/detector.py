@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from boxes import InputSize, Letterbox, check_size, postprocess
+from darknet.cfg import NETWORKS
+from darknet.download import fetch
 from darknet.network import Darknet, DarknetFileError
-from download import fetch
 from speed.fast import FastDarknet
 
-FOLDER = Path(__file__).resolve().parent
 MODELS = ("yolov3-tiny", "yolov3", "yolov3-spp")
 COCO_SIZE = 416  # input of these, unless another is asked for
 
@@ -206,7 +206,7 @@ def _model_files(
         raise ValueError("a model of your own needs all three files: cfg, weights and names")
     if model not in MODELS:
         raise ValueError(f"model must be one of {', '.join(MODELS)}, got {model!r}")
-    return FOLDER / f"cfg/{model}.cfg", None, FOLDER / "cfg/coco.names"
+    return NETWORKS / f"{model}.cfg", None, NETWORKS / "coco.names"
 
 
 def _count_classes(network: Darknet) -> int:

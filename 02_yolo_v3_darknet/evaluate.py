@@ -18,10 +18,11 @@ from common.choices import ON_INVALID
 from common.coco_metrics import MAX_DETECTIONS, coco_metrics, format_metrics
 from common.coco_truth import coco_truth, crowded_note
 from common.command import Command, make_parser, write_json
+from darknet.cfg import NETWORKS
+from darknet.download import fetch
 from darknet.network import Darknet
 from dataset import PhotoSet, load_test_photos
-from detector import COCO_SIZE, FOLDER, MODELS, choose_device, default_size, read_names
-from download import fetch
+from detector import COCO_SIZE, MODELS, choose_device, default_size, read_names
 from evaluation import (
     IOU_THRESHOLD,
     LOWEST_SCORE,
@@ -80,8 +81,8 @@ def load_model(options: argparse.Namespace) -> tuple[Darknet, list[str]]:
     if options.own is not None:
         files = [options.own / f"model.{ending}" for ending in ("cfg", "weights", "names")]
     elif files == [None] * 3:
-        cfg = FOLDER / f"cfg/{options.model}.cfg"
-        files = [cfg, fetch(f"{options.model}.weights"), FOLDER / "cfg/coco.names"]
+        cfg = NETWORKS / f"{options.model}.cfg"
+        files = [cfg, fetch(f"{options.model}.weights"), NETWORKS / "coco.names"]
     if None in files:
         raise ValueError("a model of your own needs all three files: --cfg, --weights and --names")
     model = Darknet(files[0])

@@ -1,6 +1,6 @@
 """Figures of YOLOv3: one object on the grid, the three output scales, Darknet-53.
 
-Layers, shapes and anchors come from lesson 02's cfg/yolov3.cfg.
+Layers, shapes and anchors come from lesson 02's darknet/networks/yolov3.cfg.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def unet() -> dict[str, Any]:
 def yolo_layers(cfg: str = "yolov3") -> list[Any]:
     """The planned layers of a cfg file of lesson 02 at an input of 416 x 416."""
     with YOLO:
-        blocks = YOLO.load("darknet.cfg").parse_cfg(YOLO.folder / "cfg" / f"{cfg}.cfg")
+        blocks = YOLO.load("darknet.cfg").parse_cfg(YOLO.folder / "darknet/networks" / f"{cfg}.cfg")
         return YOLO.load("darknet.layers").plan_layers(blocks, size=(416, 416))
 
 

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
         "detect.py": "import video\n",
         "video.py": "",
         "unused.py": "import boxes\n",
-        "cfg/tiny.cfg": "[net]\n",
+        "darknet/networks/tiny.cfg": "[net]\n",
         "data/coco.names": "person\n",
         "data/photo.jpg": "no text",
         "data/generated/list.txt": "made by a lesson",
@@ -44,7 +44,7 @@ def test_files_that_count(folder: Path) -> None:
     assert [path.name for path in text_files(folder)] == ["tiny.cfg", "coco.names"]
 
 
-@pytest.mark.parametrize("name", ["boxes.py", "deep.py", "video.py", "cfg/tiny.cfg"])
+@pytest.mark.parametrize("name", ["boxes.py", "deep.py", "video.py", "darknet/networks/tiny.cfg"])
 def test_change_is_noticed(folder: Path, name: str) -> None:
     before = source_sha256(NOTEBOOK, folder)
     (folder / name).write_text((folder / name).read_text() + "changed = 1\n")

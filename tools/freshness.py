@@ -2,8 +2,8 @@
 
 A notebook that is executed gets a fingerprint into its metadata. It covers all that the outputs
 come from inside the lesson's folder: the code cells, the helper scripts they use, directly or
-through one another, and the text files of `cfg/` and `data/`. When one of them changes, the
-fingerprint does not fit any more, and a test asks to execute the notebook again.
+through one another, and the text files of `darknet/networks/` and `data/`. When one of them
+changes, the fingerprint does not fit any more, and a test asks to execute the notebook again.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from rooms import (
 )
 
 # Only the files directly in these folders count: subfolders hold what lessons generate.
-TEXT_FOLDERS = ("cfg", "data")
+TEXT_FOLDERS = ("darknet/networks", "data")
 TEXT_SUFFIXES = (".cfg", ".names", ".data", ".txt", ".csv", ".json")
 
 COLAB_ONLY = "# Google Colab only"  # the first cell, which does nothing elsewhere
@@ -67,6 +67,6 @@ def helper_files(notebook: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def text_files(folder: Path) -> list[Path]:
-    """Return the text files directly in `cfg/` and `data/`, sorted by path."""
+    """Return the text files directly in `darknet/networks/` and `data/`, sorted by path."""
     paths = (path for name in TEXT_FOLDERS for path in (folder / name).glob("*"))
     return sorted(path for path in paths if path.suffix in TEXT_SUFFIXES and path.is_file())

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 from darknet.sections import DarknetFileError, Notes, read_sections
 
+NETWORKS = Path(__file__).parent / "networks"  # cfg files and COCO's names
 MAX_LAYERS = 2_000
 ACTIVATIONS = ("linear", "leaky", "relu", "mish", "logistic")
 

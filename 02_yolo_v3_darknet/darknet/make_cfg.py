@@ -1,7 +1,8 @@
 """Write the .cfg file of a network for own classes: five places edited in one go.
 
-    python -m darknet.make_cfg cfg/yolov3-tiny.cfg --classes 3 --size 320 --out cells.cfg
-    python -m darknet.make_cfg cfg/yolov3.cfg --classes 1 --anchors 10,13 16,30 ... --out one.cfg
+    B=darknet/networks/yolov3-tiny.cfg
+    python -m darknet.make_cfg $B --classes 3 --size 320 --out cells.cfg
+    python -m darknet.make_cfg $B --classes 1 --anchors 10,13 16,30 ... --out one.cfg
 
 What a change of classes touches, in every output: `classes` of the [yolo] block, and `filters` of
 the convolution before it, A * (5 + classes) for its A anchors. New anchors go into every [yolo]
@@ -181,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="Anchors for your own boxes: kmeans_anchors in anchors.py finds them.",
     )
     add = parser.add_argument
-    add("base", help="the cfg file to start from, such as cfg/yolov3-tiny.cfg")
+    add("base", help="the cfg file to start from, such as darknet/networks/yolov3-tiny.cfg")
     add("--classes", type=int, required=True, metavar="N", help="how many classes there are")
     about = "as many anchors as the base has, in pixels of the input (default: the base's)"
     add("--anchors", type=parse_pair, nargs="+", metavar="W,H", help=about)

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import torch
 
-from darknet.cfg import DarknetFileError, Yolo
+from darknet.cfg import NETWORKS, DarknetFileError, Yolo
+from darknet.download import DownloadError, fetch
 from darknet.network import ConvolutionStage, Darknet
 from darknet.weights import load_weights
-from download import DownloadError, fetch
 
-FOLDER = Path(__file__).resolve().parents[1]
 BASES = ("yolov3-tiny", "yolov3", "yolov3-spp")
 
 
@@ -27,7 +26,7 @@ def base_cfg(base: str) -> Path:
     Raises:
         ValueError: neither.
     """
-    path = FOLDER / "cfg" / f"{base}.cfg" if base in BASES else Path(base)
+    path = NETWORKS / f"{base}.cfg" if base in BASES else Path(base)
     if not path.is_file():
         raise ValueError(f"base is {base!r}; allowed are {', '.join(BASES)} or a .cfg file")
     return path

@@ -19,12 +19,10 @@ from common.checking.check import compare_function, compare_value, exercise
 from common.checking.compare import SEQUENCES, describe
 from common.checking.sandbox import Attempt, BlankAnswerError, WrongAnswerError
 from darknet import weights
-from darknet.cfg import Block, Convolutional, DarknetFileError, Yolo, parse_cfg
+from darknet.cfg import NETWORKS, Block, Convolutional, DarknetFileError, Yolo, parse_cfg
 from darknet.layers import plan_layers
 from darknet.make_cfg import make_cfg
 from darknet.network import DarknetBatchNorm2d
-
-CFG = Path(__file__).resolve().parents[1] / "cfg"
 
 
 def read_text(cfg_text: str) -> list[Block]:
@@ -62,7 +60,7 @@ def predict_shapes(attempt: Attempt) -> None:
     """Cells, predictions and filters of the full network at 608 for 7 classes."""
 
     def outputs(side: int) -> list[tuple[int, int, int]]:
-        layers = plan_layers(read_text(make_cfg(CFG / "yolov3.cfg", 7)), size=(side, side))
+        layers = plan_layers(read_text(make_cfg(NETWORKS / "yolov3.cfg", 7)), size=(side, side))
         return [layer.out_shape for layer in layers if isinstance(layer.block, Yolo)]
 
     def predictions(side: int) -> int:
@@ -137,8 +135,13 @@ def find_the_bug_in_cfg(attempt: Attempt) -> None:
         small = Path(folder) / "small.cfg"
         small.write_text(SMALL_CFG.format(filters=24, classes=7), encoding="utf-8")
         voc = Path(folder) / "yolov3-tiny-voc.cfg"
-        voc.write_text(make_cfg(CFG / "yolov3-tiny.cfg", 20), encoding="utf-8")
-        bases = [(CFG / "yolov3-tiny.cfg", 1), (CFG / "yolov3.cfg", 4), (voc, 3), (small, 2)]
+        voc.write_text(make_cfg(NETWORKS / "yolov3-tiny.cfg", 20), encoding="utf-8")
+        bases = [
+            (NETWORKS / "yolov3-tiny.cfg", 1),
+            (NETWORKS / "yolov3.cfg", 4),
+            (voc, 3),
+            (small, 2),
+        ]
         for base, num_classes in bases:
             text = base.read_text(encoding="utf-8")
             came = attempt.call({"cfg_text": text, "num_classes": num_classes})

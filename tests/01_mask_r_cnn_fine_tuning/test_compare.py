@@ -57,7 +57,7 @@ def test_the_command_trains_on_few_pictures_and_prints_a_table(
     runs = read_comparison(tmp_path / "pictures.json")["2"]
     assert [one["seed"] for one in runs] == [0, 1]
     assert len(runs[0]["confusion"]) == len(runs[0]["per_class"]) + 1 == 6
-    assert "2                  bbox AP" in capsys.readouterr().out
+    assert f"{'2':30} bbox AP" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         compare.main(["pictures", "--seeds", "0"])
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from darknet.download import DownloadError, fetch
 from darknet.network import ConvolutionStage, Darknet
-from download import DownloadError, fetch
 
 HERE = Path(__file__).resolve().parent
 

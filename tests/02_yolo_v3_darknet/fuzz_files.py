@@ -240,7 +240,9 @@ def main() -> None:
     run_small(cfg_path)  # PyTorch loads parts of itself at the first use
     small.save_weights(weights_path)
     good = weights_path.read_bytes()
-    texts = [SMALL] + [path.read_text() for path in sorted((options.lesson / "cfg").glob("*.cfg"))]
+    texts = [SMALL] + [
+        path.read_text() for path in sorted((options.lesson / "darknet/networks").glob("*.cfg"))
+    ]
     before = peak_bytes()
     limit_memory(10**9)
     result = {"loaded": 0, "refused": 0, "wrong": [], "slowest": [0.0, None, ""], "kinds": {}}

@@ -17,9 +17,9 @@ import torch
 
 from boxes import Letterbox, postprocess
 from common.photos import read_photo
+from darknet.download import sample_photos
 from darknet.network import Darknet
 from detector import Detector
-from download import sample_photos
 from speed.fast import FastDarknet
 
 HERE = Path(__file__).resolve().parent
@@ -38,7 +38,7 @@ def find_photo(name):
 
 @pytest.fixture(scope="module")
 def networks(tiny_weights):
-    network = Darknet(HERE.parents[1] / HERE.name / "cfg/yolov3-tiny.cfg")
+    network = Darknet(HERE.parents[1] / HERE.name / "darknet/networks/yolov3-tiny.cfg")
     network.load_weights(tiny_weights)
     network.eval()
     return {"eager": network, "fast": FastDarknet(network)}

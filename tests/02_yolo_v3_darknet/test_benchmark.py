@@ -14,9 +14,9 @@ from darknet_pipeline import DarknetPipeline
 from PIL import Image
 
 import benchmark
+from darknet.download import DownloadError
 from darknet.network import Darknet
 from detector import Detector
-from download import DownloadError
 from speed import equal_work as benchmark_checks
 from speed import pipelines as benchmark_pipelines
 from speed.pipelines import OpenCVPipeline, OurPipeline, Work, find
@@ -178,8 +178,8 @@ def test_relative_difference_of_other_shapes_is_infinite():
 
 @torch.inference_mode()
 def test_random_weights_detect_nothing_and_stay_in_range(tmp_path):
-    cfg, path = LESSON / "cfg/yolov3.cfg", tmp_path / "random.weights"
-    tiny_cfg = LESSON / "cfg/yolov3-tiny.cfg"
+    cfg, path = LESSON / "darknet/networks/yolov3.cfg", tmp_path / "random.weights"
+    tiny_cfg = LESSON / "darknet/networks/yolov3-tiny.cfg"
     for one in (tiny_cfg, cfg):
         benchmark_checks.write_random_weights(one, path)
         network = Darknet(one)

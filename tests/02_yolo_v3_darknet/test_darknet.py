@@ -33,7 +33,7 @@ def opencv_outputs(cfg, weights, images, names):
 def test_raw_outputs_equal_opencvs(
     lesson_folder, tmp_path, randomize, relative_difference, name, size
 ):
-    cfg, weights = lesson_folder / f"cfg/{name}.cfg", tmp_path / "random.weights"
+    cfg, weights = lesson_folder / f"darknet/networks/{name}.cfg", tmp_path / "random.weights"
     with torch.device("meta"):  # without PyTorch's own random weights
         network = Darknet(cfg)
     randomize(network.to_empty(device="cpu")).save_weights(weights)
@@ -249,7 +249,7 @@ def test_small_variances_equal_darknets(
 
 @pytest.fixture
 def tiny_cfg(lesson_folder):
-    return lesson_folder / "cfg/yolov3-tiny.cfg"
+    return lesson_folder / "darknet/networks/yolov3-tiny.cfg"
 
 
 def test_summary_counts_what_the_network_holds(tiny_cfg):

@@ -88,7 +88,7 @@ def test_our_cfg_equals_debians(lesson_folder, name):
     original = DEBIAN_CFG / f"{name}.cfg"
     if not original.is_file():
         pytest.skip(f"{original} is not installed")
-    ours = parse_cfg(lesson_folder / f"cfg/{name}.cfg")
+    ours = parse_cfg(lesson_folder / f"darknet/networks/{name}.cfg")
     theirs = parse_cfg(original)
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
@@ -102,7 +102,7 @@ def test_our_cfg_equals_debians(lesson_folder, name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_value_of_our_cfg_is_kept(lesson_folder, name):
-    path = lesson_folder / f"cfg/{name}.cfg"
+    path = lesson_folder / f"darknet/networks/{name}.cfg"
     blocks = slow_read(path)
     for block, (title, entries) in zip(parse_cfg(path), blocks, strict=True):
         assert title == f"[{type(block).__name__.lower()}]"
@@ -124,7 +124,7 @@ def test_every_value_of_our_cfg_is_kept(lesson_folder, name):
     ],
 )
 def test_plans_of_the_three_networks(lesson_folder, name, layers, numbers, grids):
-    plan = plan_layers(parse_cfg(lesson_folder / f"cfg/{name}.cfg"), size=(416, 416))
+    plan = plan_layers(parse_cfg(lesson_folder / f"darknet/networks/{name}.cfg"), size=(416, 416))
     assert len(plan) == layers
     assert sum(layer.parameters for layer in plan) == numbers
     outputs = [layer.out_shape for layer in plan if layer.kind == "yolo"]
@@ -132,7 +132,7 @@ def test_plans_of_the_three_networks(lesson_folder, name, layers, numbers, grids
 
 
 def test_coco_names(lesson_folder):
-    content = (lesson_folder / "cfg/coco.names").read_bytes()
+    content = (lesson_folder / "darknet/networks/coco.names").read_bytes()
     expected = "634a1132eb33f8091d60f2c346ababe8b905ae08387037aed883953b7329af84"
     assert hashlib.sha256(content).hexdigest() == expected
 

@@ -14,8 +14,8 @@ from PIL import Image
 import detect
 import detector
 from common.photos import read_photo
+from darknet.download import DownloadError
 from detector import Detector
-from download import DownloadError
 
 
 @pytest.fixture

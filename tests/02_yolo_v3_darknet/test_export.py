@@ -24,7 +24,9 @@ def files(tmp_path_factory):
     """The paths of yolov3-tiny for three classes: cfg, weights, names."""
     folder = tmp_path_factory.mktemp("model")
     lesson = Path(export.__file__).parent
-    write_cfg(folder / "own.cfg", make_cfg(lesson / "cfg/yolov3-tiny.cfg", 3, size=SIZE))
+    write_cfg(
+        folder / "own.cfg", make_cfg(lesson / "darknet/networks/yolov3-tiny.cfg", 3, size=SIZE)
+    )
     (folder / "own.names").write_text("one\ntwo\nthree\n")
     return folder
 

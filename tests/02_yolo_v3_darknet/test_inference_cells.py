@@ -44,8 +44,8 @@ def run_cell(sources: list[str], names: dict, text: str) -> None:
 def test_the_layers_of_a_cfg_give_the_same_outputs(sources, names, randomize, model):
     for text in ("def convolution(", "def build_layers(", "def run_layers("):
         run_cell(sources, names, text)
-    network = randomize(Darknet(f"cfg/{model}.cfg"))
-    layers = names["build_layers"](parse_cfg(f"cfg/{model}.cfg")).eval()
+    network = randomize(Darknet(f"darknet/networks/{model}.cfg"))
+    layers = names["build_layers"](parse_cfg(f"darknet/networks/{model}.cfg")).eval()
     layers.load_state_dict(network.stages.state_dict())
     images = names["image"][None]
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_the_layers_of_a_cfg_give_the_same_outputs(sources, names, randomize, mo
 
 def test_add_double_and_side_by_side_are_the_networks_own(sources, names, randomize):
     """Each cell asserts what it shows; on maps that are not the network's the assertion fails."""
-    names["network"] = randomize(Darknet("cfg/yolov3-tiny.cfg"))
+    names["network"] = randomize(Darknet("darknet/networks/yolov3-tiny.cfg"))
     run_cell(sources, names, "def feature_maps(")
     run_cell(sources, names, "feature_maps(network, image[None])")
     shapes = [layer.out_shape[0] for layer in names["network"].layers]

@@ -18,7 +18,7 @@ BASES = {"yolov3-tiny": 6, "yolov3": 9, "yolov3-spp": 9}
 
 @pytest.fixture
 def cfg(lesson_folder):
-    return lambda name: lesson_folder / "cfg" / f"{name}.cfg"
+    return lambda name: lesson_folder / "darknet/networks" / f"{name}.cfg"
 
 
 @pytest.mark.parametrize("base", BASES)

@@ -106,7 +106,7 @@ def test_same_outputs_at_any_size(mixed, relative_difference, shape):
 
 @pytest.mark.parametrize("shape", [(1, 3, 416, 416), (3, 3, 320, 224)])
 def test_same_outputs_of_tiny(lesson_folder, randomize, relative_difference, shape):
-    network = randomize(Darknet(lesson_folder / "cfg/yolov3-tiny.cfg"))
+    network = randomize(Darknet(lesson_folder / "darknet/networks/yolov3-tiny.cfg"))
     compare(network, FastDarknet(network), random(*shape).sigmoid(), relative_difference, 1e-4)
 
 

@@ -102,7 +102,7 @@ def test_old_header_has_a_short_counter(network, write_weights):
 
 def test_real_file_survives_a_round_trip(lesson_folder, tiny_weights, tmp_path):
     with torch.device("meta"):
-        network = Darknet(lesson_folder / "cfg/yolov3-tiny.cfg")
+        network = Darknet(lesson_folder / "darknet/networks/yolov3-tiny.cfg")
     report = network.load_weights(tiny_weights)
     assert report.numbers == (35_434_956 - 20) // 4 and report.stopped_before is None
     copy = tmp_path / "copy.weights"
@@ -113,7 +113,7 @@ def test_real_file_survives_a_round_trip(lesson_folder, tiny_weights, tmp_path):
 
 def test_real_partial_file(lesson_folder, tiny_weights, tmp_path):
     """Darknet's yolov3-tiny.conv.15 is what `darknet partial ... 15` cuts off: layers 0 to 14."""
-    cfg = lesson_folder / "cfg/yolov3-tiny.cfg"
+    cfg = lesson_folder / "darknet/networks/yolov3-tiny.cfg"
     whole, part = Darknet(cfg), Darknet(cfg)
     whole.load_weights(tiny_weights)
     cut = tmp_path / "yolov3-tiny.conv.15"
@@ -185,7 +185,7 @@ def test_a_layer_more_or_less_in_the_cfg(write_cfg, write_weights):
 
 def test_weights_of_another_network(lesson_folder, tiny_weights):
     with torch.device("meta"):
-        full = Darknet(lesson_folder / "cfg/yolov3.cfg")
+        full = Darknet(lesson_folder / "darknet/networks/yolov3.cfg")
     with pytest.raises(DarknetFileError, match=r"ends at byte 35,434,956, but layer \d+ \(conv"):
         full.load_weights(tiny_weights)
     assert all(tensor.is_meta for tensor in full.parameters())

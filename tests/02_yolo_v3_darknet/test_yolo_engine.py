@@ -12,10 +12,10 @@ import train
 from common.precision import autocast, choose_precision, gradient_scaler
 from common.training import make_optimizer, warmup_cosine
 from darknet import pretrained as start_weights
+from darknet.download import DownloadError
 from darknet.make_cfg import make_cfg
 from darknet.network import Darknet, DarknetFileError
 from darknet.pretrained import base_cfg, output_layers, start
-from download import DownloadError
 from engine import LAST_RATE, RAMP, STEPS_PER_SIZE, averaged, size_of_step, to_input
 from losses import YoloLoss
 from settings import PRESETS, Settings, make_settings

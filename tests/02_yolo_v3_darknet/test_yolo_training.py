@@ -573,7 +573,7 @@ def test_coco_numbers_are_kept(tmp_path: Path) -> None:
 
 
 def test_class_names_match_across_spellings(lesson_folder: Path) -> None:
-    darknet = (lesson_folder / "cfg/coco.names").read_text().split("\n")[:80]
+    darknet = (lesson_folder / "darknet/networks/coco.names").read_text().split("\n")[:80]
     assert match_class_names(darknet, ["tv", "Motorcycle", "dining table", "unicorn"]) == (
         {62: 0, 3: 1, 60: 2},
         ["unicorn"],

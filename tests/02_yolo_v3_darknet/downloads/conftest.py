@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-import download
 from common import downloads as file_cache
 from common.downloads import HttpMirror, RemoteFile
-from download import DownloadError, fetch
+from darknet import download
+from darknet.download import DownloadError, fetch
 
 CONTENT = hashlib.shake_256(b"weights").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

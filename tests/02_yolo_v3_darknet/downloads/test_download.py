@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import download
 from common.downloads import HttpMirror, RemoteFile
-from download import fetch
+from darknet import download
+from darknet.download import fetch
 
 CONTENT = hashlib.shake_256(b"weights").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -115,7 +115,7 @@ def test_stopped_command_says_how_to_go_on(register, capsys, monkeypatch):
 
 
 def test_help_explains(cache):
-    command = [sys.executable, "download.py", "--help"]
+    command = [sys.executable, "-m", "darknet.download", "--help"]
     result = subprocess.run(command, cwd=LESSON, capture_output=True, text=True)
     assert result.returncode == 0
     for word in ("yolov3-tiny.weights", "DETECTION_SEGMENTATION_CACHE", "exit code", str(cache)):

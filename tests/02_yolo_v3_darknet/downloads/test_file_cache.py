@@ -13,10 +13,10 @@ from pathlib import Path
 import pooch
 import pytest
 
-import download
 from common import downloads as file_cache
 from common.downloads import HttpMirror, LocalCopy
-from download import fetch
+from darknet import download
+from darknet.download import fetch
 
 CONTENT = hashlib.shake_256(b"weights").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -53,7 +53,7 @@ def test_complete_left_over_is_used_without_network(register, server, cache, ass
 
 CHILD = """
 import sys
-import download
+from darknet import download
 from common.downloads import HttpMirror, RemoteFile
 name, size, sha256, url = sys.argv[1:]
 download.FILES[name] = RemoteFile(name, int(size), sha256, (HttpMirror(url),))

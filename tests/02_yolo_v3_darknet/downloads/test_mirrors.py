@@ -7,7 +7,7 @@ import time
 import pytest
 
 from common.downloads import HttpMirror, LocalCopy
-from download import fetch
+from darknet.download import fetch
 
 CONTENT = hashlib.shake_256(b"weights").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

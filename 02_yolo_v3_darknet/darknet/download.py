@@ -146,8 +146,8 @@ files: {", ".join(list(FILES)[:3])},
   {", ".join(list(FILES)[3:])}
 
 examples:
-  python download.py yolov3-tiny.weights dog.jpg   what the first steps of the lesson need
-  python download.py --list                        which files there are and which are cached
+  python -m darknet.download yolov3-tiny.weights dog.jpg   what the first steps need
+  python -m darknet.download --list                        the files, and which are cached
 
 The cache folder is {cache_dir()}.
 The environment variable {CACHE_VARIABLE} moves it. Every file is checked by its
