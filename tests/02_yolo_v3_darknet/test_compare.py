@@ -6,13 +6,15 @@ import compare
 from common.comparison import read_comparison
 from settings import make_settings
 
+SMALL = {"num_scenes": 4, "batch_size": 2, "epochs": 1, "size": 64}
+
 
 def test_the_command_trains_each_way_and_prints_a_table(tmp_path, monkeypatch, capsys):
     seen = []
 
     def tiny(preset, **changes):
         seen.append(changes)
-        return make_settings(preset, **changes | {"num_scenes": 4, "epochs": 1, "size": 64})
+        return make_settings(preset, **changes | SMALL)
 
     def without_weights(*arguments):
         return "start: random weights"

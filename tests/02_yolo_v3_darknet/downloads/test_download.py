@@ -17,7 +17,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NAME = "small.weights"
 
 
-LESSON = Path(download.__file__).parent
+LESSON = Path(download.__file__).parents[1]
 
 
 def test_unknown_name_is_refused(cache):

@@ -65,7 +65,7 @@ def test_killed_download_is_continued_by_the_next_run(register, server, cache, a
     url = f"{server.url}/slow"
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, NAME, str(len(CONTENT)), SHA256, url],
-        cwd=Path(download.__file__).parent,
+        cwd=Path(download.__file__).parents[1],
         stderr=subprocess.DEVNULL,
     )
     part = cache / f"{NAME}.part"
