@@ -103,7 +103,7 @@ class ExerciseSuite:
         from common.checking.check import EXERCISES
         from exercises import checks  # fills EXERCISES
 
-        ids = sorted(EXERCISES)
+        ids = sorted(EXERCISES, key=lambda one: int(one.split(".")[1]))
         assert checks.check and ids
         assert tagged_ids(folder / "exercises.ipynb", "exercise") == ids
         assert tagged_ids(folder / "solutions.ipynb", "solution") == ids

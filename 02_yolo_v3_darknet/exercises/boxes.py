@@ -1,6 +1,7 @@
-"""Checks of the exercises 02.5 to 02.7: from raw numbers and input pixels to boxes in the photo.
+"""Checks of the exercises 02.5 to 02.8: from raw numbers and input pixels to boxes in the photo.
 
-The oracles are the lesson's `Letterbox` and `decode`, which its tests compare with Darknet.
+The oracles are the lesson's `Letterbox` and `decode`, which its tests compare with Darknet, and
+torchvision's `batched_nms`.
 """
 
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import batched_nms, box_iou, nms
 
 from boxes import Letterbox, decode, xyxy_to_cxcywh
 from common.checking.check import compare_function, exercise
@@ -208,3 +210,73 @@ def find_the_bug_in_scores(attempt: Attempt) -> None:
             ),
         },
     )
+
+
+def detections_of(
+    boxes_xyxy: Tensor, scores: Tensor, score_threshold: float, iou_threshold: float
+) -> Tensor:
+    """Rows (box, class), int64 (K, 2), best first, of boxes (N, 4) with scores (N, C)."""
+    pairs = (scores > score_threshold).nonzero()
+    number, label = pairs.unbind(dim=1)
+    return pairs[batched_nms(boxes_xyxy[number], scores[number, label], label, iou_threshold)]
+
+
+@exercise("02.8", "From scores to detections")
+def from_scores_to_detections(attempt: Attempt) -> None:
+    """Thresholds and suppression of independent classes; the oracle is `batched_nms`."""
+    generator = np.random.default_rng(8)
+    cases = []
+    for count, classes in [(1, 2), (2, 1), (2, 2)] * 3 + [(3, 2), (4, 2), (5, 3), (8, 4)] * 4:
+        corner = generator.integers(0, 5, (count, 2))
+        boxes = np.concatenate((corner, corner + generator.integers(6, 12, (count, 2))), axis=1)
+        scores = generator.permutation(count * classes).reshape(count, classes) + 1
+        cases.append(
+            {
+                "boxes_xyxy": torch.from_numpy(boxes).float(),
+                "scores": torch.from_numpy(scores / (count * classes + 1)).float(),
+                "score_threshold": float(generator.choice([0.1, 0.3, 0.45])),
+                "iou_threshold": float(generator.choice([0.3, 0.45, 0.6])),
+            }
+        )
+    compare_function(attempt, cases, detections_of, wrong_detections(), tolerance=0)
+
+
+def wrong_detections() -> dict[str, Callable]:
+    """Reasons and functions of the usual wrong ways from scores to detections."""
+
+    def one_class(boxes: Tensor, scores: Tensor, lowest: float, limit: float) -> Tensor:
+        best = scores * (scores == scores.amax(dim=1, keepdim=True))
+        return detections_of(boxes, best, lowest, limit)
+
+    def all_classes(boxes: Tensor, scores: Tensor, lowest: float, limit: float) -> Tensor:
+        pairs = (scores > lowest).nonzero()
+        number, label = pairs.unbind(dim=1)
+        return pairs[nms(boxes[number], scores[number, label], limit)]
+
+    def chain(boxes: Tensor, scores: Tensor, lowest: float, limit: float) -> Tensor:
+        pairs = detections_of(boxes, scores, lowest, 1.0)  # all of them, best first
+        number, label = pairs.unbind(dim=1)
+        above = (box_iou(boxes[number], boxes[number]) > limit) & (label[:, None] == label)
+        return pairs[~above.triu(diagonal=1).any(dim=0)]
+
+    return {
+        "a box may be two things at once: each class above the threshold counts": one_class,
+        "classes do not compete: a box suppresses boxes of its own class alone": all_classes,
+        "a box that was dropped drops nothing: compare with those that stay": chain,
+        "nothing has been suppressed": lambda boxes, scores, lowest, limit: detections_of(
+            boxes, scores, lowest, 1.0
+        ),
+        "scores below the threshold are still in it": lambda boxes, scores, lowest, limit: (
+            detections_of(boxes, scores, 0.0, limit)
+        ),
+        "the best comes first": lambda *inputs: (
+            lambda pairs: pairs[(pairs[:, 0] * 1000 + pairs[:, 1]).argsort()]
+        )(detections_of(*inputs)),
+        "the best comes first, not class by class": lambda *inputs: (
+            lambda pairs: pairs[pairs[:, 1].argsort(stable=True)]
+        )(detections_of(*inputs)),
+        "asked is (box, class), in this order": lambda *inputs: detections_of(*inputs).flip(1),
+        "an overlap above the threshold drops a box, one below it does not": (
+            lambda boxes, scores, lowest, limit: detections_of(boxes, scores, lowest, 1 - limit)
+        ),
+    }

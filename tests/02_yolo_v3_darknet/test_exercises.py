@@ -7,12 +7,25 @@ import numpy as np
 import pytest
 import torch
 
+from boxes import decode
 from common.checking.sandbox import WrongAnswerError
-from exercises.boxes import decoded, scores_of
+from darknet.cfg import Yolo
+from darknet.network import Darknet
+from exercises.boxes import decoded, scores_of, wrong_detections
 from exercises.checks import check
 from exercises.darknet_files import folded
-from exercises.training import checked_folder, load_model, responsible
+from exercises.learning import (
+    loss_of_one,
+    responsible,
+    what_is_learned,
+    wrong_losses,
+    wrong_objectness,
+    wrong_places,
+)
+from exercises.training import checked_folder, load_model
+from losses import YoloLoss
 from notebook_suite import ExerciseSuite, NotebookSuite
+from targets import build_targets
 
 
 class TestNotebooks(NotebookSuite):
@@ -68,13 +81,33 @@ class TestExercises(ExerciseSuite):
             "not one of the product",
         ],
         "02.8": [
+            "a box may be two things at once",
+            "classes do not compete: a box suppresses",
+            "a box that was dropped drops nothing",
+            "the best comes first",
+        ],
+        "02.9": [
             "row and column are swapped",
             "the fine map has the small anchors",
             "bring both to one unit",
             "the distance in pixels does not decide",
             "among all nine",
         ],
-        "02.9": [
+        "02.10": [
+            "that is the paper's rule",
+            "a prediction that answers learns 1",
+            "one below it learns 0",
+            "not the mean",
+        ],
+        "02.11": [
+            "small objects count more",
+            "fractions of the input, not pixels",
+            "not a squared difference",
+            "the size has half the squared error",
+            "the classes do not compete",
+            "the classes that it is not are learned too",
+        ],
+        "02.12": [
             "holds 4 labelled pictures",
             "is a copy of another picture",
             "is not in fractions",
@@ -85,7 +118,7 @@ class TestExercises(ExerciseSuite):
 
 @pytest.mark.parametrize("wrong", [(1, 2), ("nowhere", "nowhere"), (".", ...), (None, None)])
 def test_odd_folders_are_a_message(wrong: tuple) -> None:
-    result = check("02.9", wrong)
+    result = check("02.12", wrong)
     assert not result.passed
     assert "cannot judge" not in result.reason
 
@@ -131,6 +164,62 @@ def test_responsible_by_hand() -> None:
         box_cxcywh = torch.tensor([300 / 416, 100 / 416, side, side])
         expected = (anchor, 100 // stride, 300 // stride)
         assert responsible(box_cxcywh, anchors, 416) == expected
+
+
+def test_what_is_learned_is_what_the_loss_learns() -> None:
+    generator = torch.Generator().manual_seed(0)
+    block = Yolo(line=0, mask=(0, 1), anchors=(20.0, 30.0, 40.0, 25.0), classes=1, num=2)
+    raw = torch.randn(1, 12, 4, 4, generator=generator)
+    centre = torch.rand(5, 2, generator=generator)
+    size = 0.2 + torch.rand(5, 2, generator=generator) / 3
+    targets = torch.cat((torch.zeros(5, 2), centre, size), dim=1)
+    thresholds = {"ignore_thresholds": [0.4], "truth_thresholds": [1.0]}
+    (found,) = build_targets([raw], [block], targets, (128, 128), **thresholds)
+    boxes_xyxy = decode(raw, block, (128, 128)).boxes_xyxy  # row by row, anchors last
+    answering = (found.row * 4 + found.column) * 2 + found.anchor
+    objects_xyxy = 128 * torch.cat((centre - size / 2, centre + size / 2), dim=1)
+    ours = what_is_learned(boxes_xyxy, boxes_xyxy, answering, objects_xyxy, 0.4)
+    assert {-1, 0, 1} == set(ours.tolist())
+    silent = found.ignored[0].permute(1, 2, 0).flatten()
+    silent[answering] = False
+    assert (ours == -1).tolist() == silent.tolist()
+    assert (ours == 1).nonzero().flatten().tolist() == sorted(set(answering.tolist()))
+
+
+def test_the_loss_of_one_object_is_that_of_the_lesson(small_detector: dict) -> None:
+    model = Darknet(small_detector["cfg"])
+    net, classes = model.blocks[0], model.outputs[0].classes
+    height, width = net.height, net.width
+    outputs = [torch.full_like(raw, -9.0) for raw in model(torch.zeros(1, 3, height, width))]
+    targets = torch.tensor([[0, 1, 0.52, 0.41, 0.2, 0.3]])
+    assignments = YoloLoss(model).build_targets(outputs, targets, (height, width))
+    level, one = next((k, one) for k, one in enumerate(assignments) if len(one.row))
+    values = torch.linspace(-1, 2, 5 + classes)
+    block, place = model.outputs[level], [index.item() for index in one.place]
+    cells = outputs[level].unflatten(1, (len(block.mask), -1))
+    cells[0, place[1], :, place[2], place[3]] = values
+    terms = YoloLoss(model)(outputs, targets, (height, width))
+    grid = torch.tensor(outputs[level].shape[:1:-1])
+    offset = targets[0, 2:4] * grid - torch.tensor((place[3], place[2]))
+    size = targets[0, 4:] * torch.tensor((width, height))
+    anchor = torch.tensor(block.anchors_wh[place[1]])
+    ours = loss_of_one(values, offset, size, anchor, width, 1)
+    assert width == height
+    assert ours[0].item() == pytest.approx(terms["box"].item(), rel=1e-4)
+    assert ours[2].item() == pytest.approx(terms["class"].item(), rel=1e-4)
+    assert ours[1].item() == pytest.approx(terms["objectness"].item(), abs=0.1)  # others: e^-9
+
+
+def test_every_wrong_way_gets_its_own_reason() -> None:
+    ways = {
+        "02.8": wrong_detections(),
+        "02.9": wrong_places(),
+        "02.10": wrong_objectness(),
+        "02.11": wrong_losses(),
+    }
+    for exercise_id, reasons in ways.items():
+        for reason, way in reasons.items():
+            assert check(exercise_id, way).reason.startswith(reason), exercise_id
 
 
 def test_model_folder_is_examined(tmp_path: Path) -> None:

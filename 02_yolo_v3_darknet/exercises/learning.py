@@ -1,0 +1,285 @@
+"""Checks of the exercises 02.9 to 02.11: what a prediction learns from an object.
+
+The oracles are the lesson's `build_targets` and `darknet_box_loss`, whose gradients its tests
+compare with Darknet's, and PyTorch's cross-entropy.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits as yes_or_no
+from torch.nn.functional import cross_entropy, one_hot
+from torchvision.ops import box_iou
+
+from anchors import shape_iou
+from common.checking.check import compare_function, exercise
+from common.checking.sandbox import Attempt
+from darknet.cfg import Yolo
+from losses import darknet_box_loss
+from targets import Assignment, build_targets
+
+STRIDES = (8, 16, 32)  # of the maps of anchors 0 to 2, 3 to 5 and 6 to 8
+PUBLISHED = "10,13 16,30 33,23 30,61 62,45 59,119 116,90 156,198 373,326"
+
+
+def responsible(box_cxcywh: Tensor, anchors_wh: Tensor, input_size: int) -> tuple[int, int, int]:
+    """Anchor, row and column, as `build_targets` chooses them for the full network's maps."""
+    numbers = tuple(anchors_wh.flatten().tolist())
+    blocks = [
+        Yolo(line=0, mask=(k, k + 1, k + 2), anchors=numbers, classes=1, num=9) for k in (6, 3, 0)
+    ]
+    sides = [input_size // stride for stride in reversed(STRIDES)]
+    targets = torch.cat((torch.zeros(2), box_cxcywh))[None]
+    found = build_targets(
+        [torch.zeros(1, 18, side, side) for side in sides],
+        blocks,
+        targets,
+        (input_size, input_size),
+        ignore_thresholds=[1.0] * 3,
+        truth_thresholds=[1.0] * 3,
+    )
+    block, one = next((b, one) for b, one in zip(blocks, found, strict=True) if len(one.row))
+    return block.mask[one.anchor.item()], one.row.item(), one.column.item()
+
+
+@exercise("02.9", "Who answers for the object?")
+def who_answers(attempt: Attempt) -> None:
+    """Anchor, row and column; the oracle is the lesson's `build_targets`."""
+    generator = np.random.default_rng(8)
+    published = [[float(side) for side in pair.split(",")] for pair in PUBLISHED.split()]
+    cases = []
+    for input_size in (416, 320, 608) * 8:
+        size = np.exp(generator.uniform(np.log(8), np.log(0.8 * input_size), 2)).round()
+        lowest = size // 2
+        middle = np.floor(generator.uniform(lowest, input_size - lowest - 1)) + 0.5
+        anchors = torch.tensor(published)
+        if len(cases) >= 12:  # any anchors, from small to large
+            anchors = torch.from_numpy(generator.integers(8, 300, (9, 2))).float()
+            anchors = anchors[anchors.prod(dim=1).argsort()]
+        box_cxcywh = torch.from_numpy(np.concatenate((middle, size)) / input_size).float()
+        case = {"box_cxcywh": box_cxcywh, "anchors_wh": anchors, "input_size": input_size}
+        cases.append(case)
+    compare_function(attempt, cases, responsible, wrong_places(), tolerance=0)
+
+
+def wrong_places() -> dict[str, Callable]:
+    """Reasons and functions of the usual wrong ways to choose anchor and cell."""
+
+    def way(
+        choose: Callable[[Tensor, Tensor], Tensor] = shape_iou,
+        strides: tuple[int, ...] = STRIDES,
+        unit: Callable[[int], float] = float,
+        order: tuple[int, int] = (1, 0),
+    ) -> Callable:
+        def place(box: Tensor, anchors: Tensor, input_size: int) -> tuple[int, int, int]:
+            anchor = int(choose(box[None, 2:] * unit(input_size), anchors)[0].argmax())
+            cell = (box[:2] * (input_size // strides[anchor // 3])).long().tolist()
+            return anchor, cell[order[0]], cell[order[1]]
+
+        return place
+
+    def in_its_map(box: Tensor, anchors: Tensor, input_size: int) -> tuple[int, int, int]:
+        anchor, row, column = responsible(box, anchors, input_size)
+        return anchor % 3, row, column
+
+    def area(sizes: Tensor, anchors: Tensor) -> Tensor:
+        return -(sizes.prod(dim=1)[:, None] - anchors.prod(dim=1)).abs()
+
+    return {
+        "row and column are swapped: y gives the row": way(order=(0, 1)),
+        "the fine map has the small anchors: stride 8 belongs to anchors 0 to 2": way(
+            strides=STRIDES[::-1]
+        ),
+        "the box is in fractions, the anchors in pixels: bring both to one unit": way(
+            unit=lambda input_size: 1.0
+        ),
+        "width and height are swapped": way(lambda s, a: shape_iou(s.flip(1), a)),
+        "the distance in pixels does not decide: the IoU of the shapes does": way(
+            lambda s, a: -torch.cdist(s, a)
+        ),
+        "the difference of the sides does not decide: the IoU of the shapes does": way(
+            lambda s, a: -torch.cdist(s, a, p=1)
+        ),
+        "the area alone does not decide: the IoU of the shapes does": way(area),
+        "that is the worst anchor": way(lambda s, a: -shape_iou(s, a)),
+        "always stride 32: each group of three anchors has its own map": way(strides=(32,) * 3),
+        "always stride 8: each group of three anchors has its own map": way(strides=(8,) * 3),
+        "asked is the anchor's place among all nine, not in its map": in_its_map,
+    }
+
+
+def what_is_learned(
+    predicted_xyxy: Tensor,
+    priors_xyxy: Tensor,
+    answering: Tensor,
+    objects_xyxy: Tensor,
+    ignore_thresh: float,
+) -> Tensor:
+    """Objectness (N,) that predictions learn: 1, 0, or -1 for those that are ignored."""
+    overlap = box_iou(predicted_xyxy, objects_xyxy)  # (N, M)
+    ignored = (overlap > ignore_thresh).any(dim=1)
+    learned = -ignored.long()
+    learned[answering] = 1
+    return learned
+
+
+@exercise("02.10", "What is ignored")
+def what_is_ignored(attempt: Attempt) -> None:
+    """Which objectness is learned; a test compares the oracle with `build_targets`."""
+    generator = np.random.default_rng(10)
+    cases = []
+    for count, things in [(1, 1), (2, 1), (3, 1), (3, 0), (4, 2), (6, 2), (12, 3)] * 6:
+        sides = generator.integers(8, 14, (things, 2))
+        corners = generator.integers(0, 12, (things, 2))
+        objects = np.concatenate((corners, corners + sides), axis=1)
+        known = objects if things else np.array([[2, 2, 12, 12]])
+        boxes = known[generator.integers(0, len(known), (2, count))]
+        boxes = boxes + generator.integers(-2, 3, (2, count, 4))  # (predicted and prior, N, 4)
+        cases.append(
+            {
+                "predicted_xyxy": torch.from_numpy(boxes[0]).float(),
+                "priors_xyxy": torch.from_numpy(boxes[1]).float(),
+                "answering": torch.from_numpy(generator.permutation(count)[:things]),
+                "objects_xyxy": torch.from_numpy(objects).float().reshape(-1, 4),
+                "ignore_thresh": float(generator.choice([0.5, 0.6, 0.7])),
+            }
+        )
+    compare_function(attempt, cases, what_is_learned, wrong_objectness(), tolerance=0)
+
+
+def wrong_objectness() -> dict[str, Callable]:
+    """Reasons and functions of the usual wrong ways to tell what objectness is learned."""
+
+    def way(
+        boxes: Callable[[Tensor, Tensor], Tensor] = lambda predicted, priors: predicted,
+        choose: Callable[[Tensor, float], Tensor] = lambda iou, limit: (iou > limit).any(dim=1),
+        ignored_first: bool = True,
+    ) -> Callable:
+        def learned_wrongly(
+            predicted: Tensor, priors: Tensor, answering: Tensor, objects: Tensor, limit: float
+        ) -> Tensor:
+            ignored = choose(box_iou(boxes(predicted, priors), objects), limit)
+            learned = torch.zeros(len(predicted), dtype=torch.long)
+            if ignored_first:
+                learned[ignored] = -1
+            learned[answering] = 1
+            if not ignored_first:
+                learned[ignored] = -1
+            return learned
+
+        return learned_wrongly
+
+    return {
+        "that is the paper's rule: Darknet looks at the predicted box, not at the prior": way(
+            boxes=lambda predicted, priors: priors
+        ),
+        "a prediction that answers learns 1, however well its box lies": way(ignored_first=False),
+        "an overlap above the threshold is ignored, one below it learns 0": way(
+            choose=lambda iou, limit: (iou < limit).any(dim=1)
+        ),
+        "one object is enough: the largest overlap counts, not the mean": way(
+            choose=lambda iou, limit: iou.mean(dim=1) > limit
+        ),
+        "one object is enough, not all of them": way(
+            choose=lambda iou, limit: (iou > limit).all(dim=1)
+        ),
+        "nothing is ignored here": way(choose=lambda iou, limit: iou.new_zeros(len(iou)).bool()),
+        "any overlap is ignored here: the threshold decides": way(
+            choose=lambda iou, limit: (iou > 0).any(dim=1)
+        ),
+    }
+
+
+def loss_of_one(
+    values: Tensor,
+    offset_xy: Tensor,
+    size_wh: Tensor,
+    anchor_wh: Tensor,
+    input_size: int,
+    label: int,
+) -> Tensor:
+    """Box, objectness and class loss (3,) of one prediction (5 + C,); see `losses.YoloLoss`."""
+    block = Yolo(line=0, mask=(0,), anchors=tuple(anchor_wh.tolist()), classes=1, num=1)
+    place, wanted = torch.zeros(1, dtype=torch.long), one_hot(torch.tensor(label), len(values) - 5)
+    box = torch.cat((offset_xy, size_wh / input_size))[None]  # in a map of a single cell
+    nothing = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
+    one = Assignment(place, place, place, place, place, box, wanted[None].float(), nothing)
+    box_loss = darknet_box_loss(values[None, :4], block, one, (1, 1), (input_size, input_size))
+    objectness = yes_or_no(values[4], torch.tensor(1.0))
+    return torch.stack((box_loss[0], objectness, terms_of(values[5:], label).sum()))
+
+
+def terms_of(values: Tensor, label: int) -> Tensor:
+    """The cross-entropy of each class (C,), asked on its own."""
+    wanted = one_hot(torch.tensor(label), len(values)).float()
+    return yes_or_no(values, wanted, reduction="none")
+
+
+@exercise("02.11", "The loss of one object")
+def the_loss_of_one_object(attempt: Attempt) -> None:
+    """Three terms of one prediction; the oracle is the lesson's published loss."""
+    generator = np.random.default_rng(11)
+    cases = []
+    for classes in [1, 2, 2, 3, 5] * 4:
+        cases.append(
+            {
+                "values": torch.from_numpy(generator.integers(-4, 5, 5 + classes) / 2).float(),
+                "offset_xy": torch.from_numpy(generator.integers(1, 8, 2) / 8).float(),
+                "size_wh": torch.from_numpy(generator.integers(8, 200, 2)).float(),
+                "anchor_wh": torch.from_numpy(generator.integers(8, 200, 2)).float(),
+                "input_size": int(generator.choice([256, 320, 416])),
+                "label": int(generator.integers(0, classes)),
+            }
+        )
+    compare_function(attempt, cases, loss_of_one, wrong_losses(), tolerance=1e-4)
+
+
+def wrong_losses() -> dict[str, Callable]:
+    """Reasons and functions of the usual wrong ways to the loss of one object."""
+
+    def way(
+        factor: Callable = lambda share: 2 - share,
+        centre: Callable = lambda t, offset: yes_or_no(t, offset, reduction="none"),
+        size: Callable = lambda t, wanted: (t - wanted).square() / 2,
+        classes: Callable = lambda values, label: terms_of(values, label).sum(),
+        unit: Callable = lambda input_size: input_size,
+        objectness: float = 1.0,
+    ) -> Callable:
+        def loss(
+            values: Tensor, offset: Tensor, wh: Tensor, anchor: Tensor, side: int, label: int
+        ) -> Tensor:
+            sides = centre(values[:2], offset).sum() + size(values[2:4], (wh / anchor).log()).sum()
+            box = factor((wh / unit(side)).prod()) * sides
+            found = yes_or_no(values[4], torch.tensor(objectness))
+            return torch.stack((box, found, classes(values[5:], label)))
+
+        return loss
+
+    return {
+        "box: small objects count more, by the factor 2 - w * h": way(factor=lambda share: 1.0),
+        "box: w and h in the factor are fractions of the input, not pixels": way(
+            unit=lambda side: 1
+        ),
+        "box: the centre is a cross-entropy of sigmoid(t), not a squared difference": way(
+            centre=lambda t, offset: (t.sigmoid() - offset).square()
+        ),
+        "box: the centre is a cross-entropy of sigmoid(t), not half a squared difference": way(
+            centre=lambda t, offset: (t.sigmoid() - offset).square() / 2
+        ),
+        "box: the size has half the squared error": way(size=lambda t, wanted: (t - wanted) ** 2),
+        "box: the size is compared as t, with log(size / anchor), not as a factor": way(
+            size=lambda t, wanted: (t.exp() - wanted.exp()).square() / 2
+        ),
+        "class: the classes do not compete, so each has a cross-entropy of its own": way(
+            classes=lambda values, label: cross_entropy(values, torch.tensor(label))
+        ),
+        "class: asked is the sum over the classes, not the mean": way(
+            classes=lambda values, label: terms_of(values, label).mean()
+        ),
+        "class: the classes that it is not are learned too, as 0": way(
+            classes=lambda values, label: terms_of(values, label)[label]
+        ),
+        "objectness: this prediction answers for an object, it learns 1": way(objectness=0.0),
+    }
