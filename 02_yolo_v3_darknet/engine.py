@@ -1,13 +1,11 @@
 """The training loop of YOLOv3, and what it starts from and leaves behind.
 
-The weights at the end of the schedule are the result, or rather their running average. None are
-picked by their score.
+The weights at the end of the schedule are the result. None are picked by their score.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from anchors import anchor_recall, kmeans_anchors
@@ -38,7 +35,6 @@ from losses import YoloLoss
 from settings import Settings
 
 LAST_RATE = 0.01  # share of the learning rate that is left at the end of the schedule
-RAMP = 100  # steps after which the average's decay has reached 63 % of its value
 STEPS_PER_SIZE = 10  # with several input sizes: so many batches of one size, as in Darknet
 
 
@@ -54,7 +50,7 @@ def train(
     progress: bool = True,
     anchors: np.ndarray | None = None,
 ) -> Run:
-    """Train a detector and return the run, whose model has the averaged weights in the end.
+    """Train a detector and return the finished run with its model.
 
     Args:
         resume: go on from `last.pt`, if it is there.
@@ -65,7 +61,7 @@ def train(
         ValueError: see `prepare`; its class is `NonFiniteLossError` or `CheckpointError` later on.
     """
     options = {"checkpoint_every": checkpoint_every, "after_step": after_step, "progress": progress}
-    run, loader, yolo_loss, optimizer, schedule, average = prepare(
+    run, loader, yolo_loss, optimizer, schedule = prepare(
         settings, data, folder, anchors, processes or one_process(), **options
     )
     if resume:
@@ -86,11 +82,9 @@ def train(
             run.scaler.step(optimizer)
             run.scaler.update()
             schedule.step()
-            average.update_parameters(run.model)
         if run.processes.rank == 0 and settings.is_measured(run.epoch):
-            validate(run, average.module, data.validation)
+            validate(run, data.validation)
         run.end_epoch()
-    run.model.load_state_dict(average.module.state_dict())
     return run
 
 
@@ -101,7 +95,7 @@ def prepare(
     anchors: np.ndarray | None,
     processes: Processes,
     **options: Any,
-) -> tuple[Run, DataLoader, YoloLoss, Optimizer, LambdaLR, AveragedModel]:
+) -> tuple[Run, DataLoader, YoloLoss, Optimizer, LambdaLR]:
     """Build what the loop needs: the run with its model, the batches, and what changes the weights.
 
     Args:
@@ -130,12 +124,11 @@ def prepare(
     )
     steps = settings.epochs * len(loader)
     schedule = warmup_cosine(optimizer, steps, settings.warmup, LAST_RATE)
-    average = averaged(model, settings.average_decay)
-    states = {"optimizer": optimizer, "schedule": schedule, "average": average}
+    states = {"optimizer": optimizer, "schedule": schedule}
     same = {"photos": len(data.train), "model.cfg": model.cfg_path.read_text(encoding="utf-8")}
     options |= {"processes": processes, "same": same}
     run = Run(settings, data.class_names, model, states, folder, **options)
-    return run, loader, yolo_loss, optimizer, schedule, average
+    return run, loader, yolo_loss, optimizer, schedule
 
 
 def build_model(
@@ -188,25 +181,6 @@ def choose_cfg(
     return cfg, f"{before} by more than half, the fitted ones {anchor_recall(sizes, new):.0%}"
 
 
-def averaged(model: Darknet, decay: float) -> AveragedModel:
-    """Return a running average of a network's weights and batch norm statistics.
-
-    Single steps jump around the optimum; their average lies closer to it (Polyak and Juditsky,
-    1992). While few steps are done, the average forgets faster, or it would hold on to the start:
-    in step t, `decay * (1 - exp(-t / RAMP))` of it stays.
-    """
-
-    @torch.no_grad()
-    def move(averages: list[Tensor], values: list[Tensor], done: Tensor) -> None:
-        if not averages[0].is_floating_point():  # batch norm's counters
-            torch._foreach_copy_(averages, values)
-            return
-        stays = decay * (1 - math.exp(-(int(done) + 1) / RAMP))
-        torch._foreach_lerp_(averages, values, 1 - stays)
-
-    return AveragedModel(model, multi_avg_fn=move, use_buffers=True)
-
-
 def size_of_step(settings: Settings, epoch: int, step: int) -> tuple[int, int]:
     """Return the input size (height, width) of a step; the same in all processes."""
     turn = mix_seed(settings.seed, epoch, step // STEPS_PER_SIZE)
@@ -222,10 +196,10 @@ def to_input(images: Tensor, device: torch.device, size: tuple[int, int]) -> Ten
     return F.interpolate(scaled, size, mode="bilinear", align_corners=False)
 
 
-def validate(run: Run, network: Darknet, photos: PhotoSet) -> None:
-    """Measure a network on the validation photos, for the curve over the epochs."""
+def validate(run: Run, photos: PhotoSet) -> None:
+    """Measure the model on the validation photos, for the curve over the epochs."""
     size, most = run.settings.final_size, run.settings.max_detections
-    truth, detections = collect(network, photos, size, run.progress, most)
+    truth, detections = collect(run.model, photos, size, run.progress, most)
     metrics = coco_metrics(truth, detections, most)
     run.keep({"bbox": metrics["bbox"]})
 

@@ -50,9 +50,6 @@ class Settings:
     weight_decay: float = setting(0.01, "of the kernels", at_least=0)
     warmup: float = setting(0.1, "share of the steps in which it rises", at_least=0, at_most=0.9)
     max_gradient_norm: float = setting(100.0, "longer gradients are shortened to it", above=0)
-    average_decay: float = setting(
-        0.998, "of the running average of the weights", at_least=0, at_most=1
-    )
     anchors: str = setting("fit", "fit them to the boxes, or keep the base's", choices=ANCHORS)
     box_loss: str = setting("darknet", "the published one, or complete IoU", choices=BOX_LOSSES)
     positive_iou: float | None = setting(

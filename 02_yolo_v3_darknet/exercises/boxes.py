@@ -235,7 +235,7 @@ def from_scores_to_detections(attempt: Attempt) -> None:
                 "boxes_xyxy": torch.from_numpy(boxes).float(),
                 "scores": torch.from_numpy(scores / (count * classes + 1)).float(),
                 "score_threshold": float(generator.choice([0.1, 0.3, 0.45])),
-                "iou_threshold": float(generator.choice([0.3, 0.45, 0.6])),
+                "iou_threshold": float(generator.choice([0.303, 0.451, 0.607])),
             }
         )
     compare_function(attempt, cases, detections_of, wrong_detections(), tolerance=0)

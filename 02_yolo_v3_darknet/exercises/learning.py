@@ -143,7 +143,7 @@ def what_is_ignored(attempt: Attempt) -> None:
                 "priors_xyxy": torch.from_numpy(boxes[1]).float(),
                 "answering": torch.from_numpy(generator.permutation(count)[:things]),
                 "objects_xyxy": torch.from_numpy(objects).float().reshape(-1, 4),
-                "ignore_thresh": float(generator.choice([0.5, 0.6, 0.7])),
+                "ignore_thresh": float(generator.choice([0.503, 0.607, 0.701])),
             }
         )
     compare_function(attempt, cases, what_is_learned, wrong_objectness(), tolerance=0)

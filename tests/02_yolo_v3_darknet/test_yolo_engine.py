@@ -1,4 +1,4 @@
-"""The parts of a run: settings, weights to start from, averages, sizes, precision."""
+"""The parts of a run: settings, weights to start from, sizes, precision."""
 
 import math
 from pathlib import Path
@@ -16,7 +16,7 @@ from darknet.download import DownloadError
 from darknet.make_cfg import make_cfg
 from darknet.network import Darknet, DarknetFileError
 from darknet.pretrained import base_cfg, output_layers, start
-from engine import LAST_RATE, RAMP, STEPS_PER_SIZE, averaged, size_of_step, to_input
+from engine import LAST_RATE, STEPS_PER_SIZE, size_of_step, to_input
 from losses import YoloLoss
 from settings import PRESETS, Settings, make_settings
 
@@ -61,48 +61,6 @@ def mini(tmp_path: Path) -> Darknet:
     path.write_text(MINI)
     torch.manual_seed(0)
     return Darknet(path)
-
-
-def test_average_follows_its_formula(mini: Darknet) -> None:
-    average, bias = averaged(mini, 0.9), mini.stages[3].conv.bias
-    wanted = 0.0
-    for step, value in enumerate((1.0, 5.0, -2.0), start=1):
-        with torch.no_grad():
-            bias.fill_(value)
-        average.update_parameters(mini)
-        stays = 0.0 if step == 1 else 0.9 * (1 - math.exp(-step / RAMP))  # the first is copied
-        wanted = stays * wanted + (1 - stays) * value
-    mean = average.module.stages[3].conv.bias
-    assert torch.allclose(mean, torch.tensor(wanted))
-    assert bias[0] == -2.0, "the trained weights stay"
-    other = averaged(mini, 0.9)
-    other.load_state_dict(average.state_dict())
-    assert other.n_averaged == 3
-    assert torch.equal(other.module.stages[3].conv.bias, mean)
-
-
-def test_average_remembers_long_in_the_end(mini: Darknet) -> None:
-    average, bias = averaged(mini, 0.9), mini.stages[3].conv.bias
-    average.update_parameters(mini)
-    average.n_averaged.fill_(100 * RAMP)
-    before = average.module.stages[3].conv.bias.clone()
-    with torch.no_grad():
-        bias.fill_(7.0)
-    average.update_parameters(mini)
-    after = average.module.stages[3].conv.bias
-    assert torch.allclose(after, 0.9 * before + 0.7)
-
-
-def test_average_includes_batch_norm_statistics(mini: Darknet) -> None:
-    average = averaged(mini, 0.5)
-    norm, mean = mini.stages[0].norm, average.module.stages[0].norm
-    for value in (0.0, 4.0):
-        norm.running_mean.fill_(value)
-        norm.num_batches_tracked += 1
-        average.update_parameters(mini)
-    stays = 0.5 * (1 - math.exp(-2 / RAMP))
-    assert torch.allclose(mean.running_mean, torch.tensor(4 * (1 - stays)))
-    assert mean.num_batches_tracked == norm.num_batches_tracked == 2
 
 
 def test_learning_rate_rises_and_falls() -> None:
@@ -176,7 +134,6 @@ def test_precision() -> None:
         ("mosaic", 1.5, "mosaic is 1.5; at most 1 is allowed"),
         ("flip", -0.1, "flip is -0.1"),
         ("flip_vertical", 2.0, "flip_vertical is 2.0; at most 1 is allowed"),
-        ("average_decay", 2.0, "average_decay is 2.0"),
         ("weight_decay", -1.0, "weight_decay is -1.0; at least 0 is allowed"),
         ("scale", math.inf, "scale is inf"),
         ("positive_iou", 1.5, "positive_iou is 1.5; at most 1 is allowed"),
