@@ -229,12 +229,15 @@ def from_scores_to_detections(attempt: Attempt) -> None:
     for count, classes in [(1, 2), (2, 1), (2, 2)] * 3 + [(3, 2), (4, 2), (5, 3), (8, 4)] * 4:
         corner = generator.integers(0, 5, (count, 2))
         boxes = np.concatenate((corner, corner + generator.integers(6, 12, (count, 2))), axis=1)
-        scores = generator.permutation(count * classes).reshape(count, classes) + 1
+        scores = generator.permutation(count * classes).reshape(count, classes) + 1.0
+        scores /= count * classes + 1
+        lowest = float(generator.choice([0.125, 0.25, 0.5]))  # exact in float32
+        scores.flat[np.abs(scores - lowest).argmin()] = lowest  # not above, so no candidate
         cases.append(
             {
                 "boxes_xyxy": torch.from_numpy(boxes).float(),
-                "scores": torch.from_numpy(scores / (count * classes + 1)).float(),
-                "score_threshold": float(generator.choice([0.1, 0.3, 0.45])),
+                "scores": torch.from_numpy(scores).float(),
+                "score_threshold": lowest,
                 "iou_threshold": float(generator.choice([0.303, 0.451, 0.607])),
             }
         )
@@ -268,6 +271,9 @@ def wrong_detections() -> dict[str, Callable]:
         ),
         "scores below the threshold are still in it": lambda boxes, scores, lowest, limit: (
             detections_of(boxes, scores, 0.0, limit)
+        ),
+        "a score at the threshold is not above it": lambda boxes, scores, lowest, limit: (
+            detections_of(boxes, scores, lowest - 1e-6, limit)
         ),
         "the best comes first": lambda *inputs: (
             lambda pairs: pairs[(pairs[:, 0] * 1000 + pairs[:, 1]).argsort()]

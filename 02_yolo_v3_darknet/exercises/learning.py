@@ -1,7 +1,7 @@
-"""Checks of the exercises 02.9 to 02.11: what a prediction learns from an object.
+"""Checks of the exercises 02.9 and 02.10: which predictions learn an object, and which nothing.
 
-The oracles are the lesson's `build_targets` and `darknet_box_loss`, whose gradients its tests
-compare with Darknet's, and PyTorch's cross-entropy.
+The oracle is the lesson's `build_targets`, whose gradients its tests compare with Darknet's; a test
+compares the rule of 02.10 with it.
 """
 
 from collections.abc import Callable
@@ -9,16 +9,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits as yes_or_no
-from torch.nn.functional import cross_entropy, one_hot
 from torchvision.ops import box_iou
 
 from anchors import shape_iou
 from common.checking.check import compare_function, exercise
 from common.checking.sandbox import Attempt
 from darknet.cfg import Yolo
-from losses import darknet_box_loss
-from targets import Assignment, build_targets
+from targets import build_targets
 
 STRIDES = (8, 16, 32)  # of the maps of anchors 0 to 2, 3 to 5 and 6 to 8
 PUBLISHED = "10,13 16,30 33,23 30,61 62,45 59,119 116,90 156,198 373,326"
@@ -149,137 +146,62 @@ def what_is_ignored(attempt: Attempt) -> None:
     compare_function(attempt, cases, what_is_learned, wrong_objectness(), tolerance=0)
 
 
+def judged(
+    boxes: Callable[[Tensor, Tensor], Tensor] = lambda predicted, priors: predicted,
+    choose: Callable[[Tensor, float], Tensor] = lambda iou, limit: (iou > limit).any(dim=1),
+    answers_last: bool = True,
+) -> Callable:
+    """`what_is_learned` in its steps, some of them changed."""
+
+    def learned_otherwise(
+        predicted: Tensor, priors: Tensor, answering: Tensor, objects: Tensor, limit: float
+    ) -> Tensor:
+        ignored = choose(box_iou(boxes(predicted, priors), objects), limit)
+        learned = torch.zeros(len(predicted), dtype=torch.long)
+        steps = [(ignored, -1), (answering, 1)]
+        for where, value in steps if answers_last else reversed(steps):
+            learned[where] = value
+        return learned
+
+    return learned_otherwise
+
+
 def wrong_objectness() -> dict[str, Callable]:
     """Reasons and functions of the usual wrong ways to tell what objectness is learned."""
-
-    def way(
-        boxes: Callable[[Tensor, Tensor], Tensor] = lambda predicted, priors: predicted,
-        choose: Callable[[Tensor, float], Tensor] = lambda iou, limit: (iou > limit).any(dim=1),
-        ignored_first: bool = True,
-    ) -> Callable:
-        def learned_wrongly(
-            predicted: Tensor, priors: Tensor, answering: Tensor, objects: Tensor, limit: float
-        ) -> Tensor:
-            ignored = choose(box_iou(boxes(predicted, priors), objects), limit)
-            learned = torch.zeros(len(predicted), dtype=torch.long)
-            if ignored_first:
-                learned[ignored] = -1
-            learned[answering] = 1
-            if not ignored_first:
-                learned[ignored] = -1
-            return learned
-
-        return learned_wrongly
-
     return {
-        "that is the paper's rule: Darknet looks at the predicted box, not at the prior": way(
+        "that is the paper's rule: Darknet looks at the predicted box, not at the prior": judged(
             boxes=lambda predicted, priors: priors
         ),
-        "a prediction that answers learns 1, however well its box lies": way(ignored_first=False),
-        "an overlap above the threshold is ignored, one below it learns 0": way(
+        "that is the paper's rule, with its 0.5: Darknet compares the predicted box": judged(
+            boxes=lambda predicted, priors: priors,
+            choose=lambda iou, limit: (iou > 0.5).any(dim=1),
+        ),
+        "the 0.5 is the paper's: here the limit is ignore_thresh": judged(
+            choose=lambda iou, limit: (iou > 0.5).any(dim=1)
+        ),
+        "the predictions that answer learn 1: their numbers are in answering": (
+            lambda predicted, priors, answering, objects, limit: what_is_learned(
+                predicted, priors, answering[:0], objects, limit
+            )
+        ),
+        "a prediction that answers learns 1, however well its box lies": judged(answers_last=False),
+        "an overlap above the threshold is ignored, one below it learns 0": judged(
             choose=lambda iou, limit: (iou < limit).any(dim=1)
         ),
-        "one object is enough: the largest overlap counts, not the mean": way(
+        "-1 and 0 are swapped: what lies on an object is ignored": judged(
+            choose=lambda iou, limit: ~(iou > limit).any(dim=1)
+        ),
+        "one object is enough: the largest overlap counts, not the mean": judged(
             choose=lambda iou, limit: iou.mean(dim=1) > limit
         ),
-        "one object is enough, not all of them": way(
+        "one object is enough: the largest overlap counts, not the sum": judged(
+            choose=lambda iou, limit: iou.sum(dim=1) > limit
+        ),
+        "one object is enough, not all of them": judged(
             choose=lambda iou, limit: (iou > limit).all(dim=1)
         ),
-        "nothing is ignored here": way(choose=lambda iou, limit: iou.new_zeros(len(iou)).bool()),
-        "any overlap is ignored here: the threshold decides": way(
+        "nothing is ignored here": judged(choose=lambda iou, limit: iou.new_zeros(len(iou)).bool()),
+        "any overlap is ignored here: the threshold decides": judged(
             choose=lambda iou, limit: (iou > 0).any(dim=1)
         ),
-    }
-
-
-def loss_of_one(
-    values: Tensor,
-    offset_xy: Tensor,
-    size_wh: Tensor,
-    anchor_wh: Tensor,
-    input_size: int,
-    label: int,
-) -> Tensor:
-    """Box, objectness and class loss (3,) of one prediction (5 + C,); see `losses.YoloLoss`."""
-    block = Yolo(line=0, mask=(0,), anchors=tuple(anchor_wh.tolist()), classes=1, num=1)
-    place, wanted = torch.zeros(1, dtype=torch.long), one_hot(torch.tensor(label), len(values) - 5)
-    box = torch.cat((offset_xy, size_wh / input_size))[None]  # in a map of a single cell
-    nothing = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
-    one = Assignment(place, place, place, place, place, box, wanted[None].float(), nothing)
-    box_loss = darknet_box_loss(values[None, :4], block, one, (1, 1), (input_size, input_size))
-    objectness = yes_or_no(values[4], torch.tensor(1.0))
-    return torch.stack((box_loss[0], objectness, terms_of(values[5:], label).sum()))
-
-
-def terms_of(values: Tensor, label: int) -> Tensor:
-    """The cross-entropy of each class (C,), asked on its own."""
-    wanted = one_hot(torch.tensor(label), len(values)).float()
-    return yes_or_no(values, wanted, reduction="none")
-
-
-@exercise("02.11", "The loss of one object")
-def the_loss_of_one_object(attempt: Attempt) -> None:
-    """Three terms of one prediction; the oracle is the lesson's published loss."""
-    generator = np.random.default_rng(11)
-    cases = []
-    for classes in [1, 2, 2, 3, 5] * 4:
-        cases.append(
-            {
-                "values": torch.from_numpy(generator.integers(-4, 5, 5 + classes) / 2).float(),
-                "offset_xy": torch.from_numpy(generator.integers(1, 8, 2) / 8).float(),
-                "size_wh": torch.from_numpy(generator.integers(8, 200, 2)).float(),
-                "anchor_wh": torch.from_numpy(generator.integers(8, 200, 2)).float(),
-                "input_size": int(generator.choice([256, 320, 416])),
-                "label": int(generator.integers(0, classes)),
-            }
-        )
-    compare_function(attempt, cases, loss_of_one, wrong_losses(), tolerance=1e-4)
-
-
-def wrong_losses() -> dict[str, Callable]:
-    """Reasons and functions of the usual wrong ways to the loss of one object."""
-
-    def way(
-        factor: Callable = lambda share: 2 - share,
-        centre: Callable = lambda t, offset: yes_or_no(t, offset, reduction="none"),
-        size: Callable = lambda t, wanted: (t - wanted).square() / 2,
-        classes: Callable = lambda values, label: terms_of(values, label).sum(),
-        unit: Callable = lambda input_size: input_size,
-        objectness: float = 1.0,
-    ) -> Callable:
-        def loss(
-            values: Tensor, offset: Tensor, wh: Tensor, anchor: Tensor, side: int, label: int
-        ) -> Tensor:
-            sides = centre(values[:2], offset).sum() + size(values[2:4], (wh / anchor).log()).sum()
-            box = factor((wh / unit(side)).prod()) * sides
-            found = yes_or_no(values[4], torch.tensor(objectness))
-            return torch.stack((box, found, classes(values[5:], label)))
-
-        return loss
-
-    return {
-        "box: small objects count more, by the factor 2 - w * h": way(factor=lambda share: 1.0),
-        "box: w and h in the factor are fractions of the input, not pixels": way(
-            unit=lambda side: 1
-        ),
-        "box: the centre is a cross-entropy of sigmoid(t), not a squared difference": way(
-            centre=lambda t, offset: (t.sigmoid() - offset).square()
-        ),
-        "box: the centre is a cross-entropy of sigmoid(t), not half a squared difference": way(
-            centre=lambda t, offset: (t.sigmoid() - offset).square() / 2
-        ),
-        "box: the size has half the squared error": way(size=lambda t, wanted: (t - wanted) ** 2),
-        "box: the size is compared as t, with log(size / anchor), not as a factor": way(
-            size=lambda t, wanted: (t.exp() - wanted.exp()).square() / 2
-        ),
-        "class: the classes do not compete, so each has a cross-entropy of its own": way(
-            classes=lambda values, label: cross_entropy(values, torch.tensor(label))
-        ),
-        "class: asked is the sum over the classes, not the mean": way(
-            classes=lambda values, label: terms_of(values, label).mean()
-        ),
-        "class: the classes that it is not are learned too, as 0": way(
-            classes=lambda values, label: terms_of(values, label)[label]
-        ),
-        "objectness: this prediction answers for an object, it learns 1": way(objectness=0.0),
     }

@@ -7,21 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from boxes import decode
+from boxes import decode, postprocess
 from common.checking.sandbox import WrongAnswerError
 from darknet.cfg import Yolo
 from darknet.network import Darknet
-from exercises.boxes import decoded, scores_of, wrong_detections
+from exercises.boxes import decoded, detections_of, scores_of, wrong_detections
 from exercises.checks import check
 from exercises.darknet_files import folded
-from exercises.learning import (
-    loss_of_one,
-    responsible,
-    what_is_learned,
-    wrong_losses,
-    wrong_objectness,
-    wrong_places,
-)
+from exercises.learning import responsible, what_is_learned, wrong_objectness, wrong_places
+from exercises.loss import loss_of_one, wrong_losses
 from exercises.training import checked_folder, load_model
 from losses import YoloLoss
 from notebook_suite import ExerciseSuite, NotebookSuite
@@ -85,6 +79,7 @@ class TestExercises(ExerciseSuite):
             "classes do not compete: a box suppresses",
             "a box that was dropped drops nothing",
             "the best comes first",
+            "a score at the threshold is not above it",
         ],
         "02.9": [
             "row and column are swapped",
@@ -94,7 +89,8 @@ class TestExercises(ExerciseSuite):
             "among all nine",
         ],
         "02.10": [
-            "that is the paper's rule",
+            "that is the paper's rule, with its 0.5",
+            "that is the paper's rule: Darknet",
             "a prediction that answers learns 1",
             "one below it learns 0",
             "not the mean",
@@ -106,6 +102,9 @@ class TestExercises(ExerciseSuite):
             "the size has half the squared error",
             "the classes do not compete",
             "the classes that it is not are learned too",
+            "without reduction='sum' PyTorch takes the mean",
+            "the offset is compared with sigmoid(t), not with the raw t",
+            "give it t, in all three terms",
         ],
         "02.12": [
             "holds 4 labelled pictures",
@@ -157,6 +156,20 @@ def test_scores_by_hand() -> None:
     assert scores_of(values).tolist() == [[0.25, 0.5]]
 
 
+def test_detections_are_those_of_the_lesson() -> None:
+    generator = torch.Generator().manual_seed(0)
+    block = Yolo(line=0, mask=(0, 1), anchors=(60.0, 70.0, 50.0, 80.0), classes=3, num=2)
+    raw = torch.randn(1, 16, 4, 4, generator=generator)
+    found = decode(raw, block, (128, 128))
+    scores = found.objectness[:, None] * found.class_probabilities
+    ((boxes_xyxy, best, labels),) = postprocess([raw], [block], (128, 128), 0.25, 0.45)
+    number, label = detections_of(found.boxes_xyxy, scores, 0.25, 0.45).unbind(dim=1)
+    assert 0 < len(number) < (scores > 0.25).sum()
+    assert torch.equal(found.boxes_xyxy[number], boxes_xyxy)
+    assert torch.equal(scores[number, label], best)
+    assert torch.equal(label, labels)
+
+
 def test_responsible_by_hand() -> None:
     anchors = torch.tensor([[8.0 * (k + 1), 8.0 * (k + 1)] for k in range(9)])
     for anchor, stride in ((0, 8), (4, 16), (8, 32)):
@@ -190,7 +203,7 @@ def test_the_loss_of_one_object_is_that_of_the_lesson(small_detector: dict) -> N
     model = Darknet(small_detector["cfg"])
     net, classes = model.blocks[0], model.outputs[0].classes
     height, width = net.height, net.width
-    outputs = [torch.full_like(raw, -9.0) for raw in model(torch.zeros(1, 3, height, width))]
+    outputs = [torch.full_like(raw, -30.0) for raw in model(torch.zeros(1, 3, height, width))]
     targets = torch.tensor([[0, 1, 0.52, 0.41, 0.2, 0.3]])
     assignments = YoloLoss(model).build_targets(outputs, targets, (height, width))
     level, one = next((k, one) for k, one in enumerate(assignments) if len(one.row))
@@ -205,9 +218,8 @@ def test_the_loss_of_one_object_is_that_of_the_lesson(small_detector: dict) -> N
     anchor = torch.tensor(block.anchors_wh[place[1]])
     ours = loss_of_one(values, offset, size, anchor, width, 1)
     assert width == height
-    assert ours[0].item() == pytest.approx(terms["box"].item(), rel=1e-4)
-    assert ours[2].item() == pytest.approx(terms["class"].item(), rel=1e-4)
-    assert ours[1].item() == pytest.approx(terms["objectness"].item(), abs=0.1)  # others: e^-9
+    for number, term in enumerate(("box", "objectness", "class")):  # others: e^-30 each
+        assert ours[number].item() == pytest.approx(terms[term].item(), rel=1e-4), term
 
 
 def test_every_wrong_way_gets_its_own_reason() -> None:
