@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from augmentation import evaluation_transforms, training_transforms
 from common.findings import DataError, Findings, report_lines
 from common.image_dataset import ImageDataset, Target, Transforms
 from common.parts import PartsError, read_parts
@@ -32,6 +31,7 @@ from common.photos import read_photo
 from common.street.parts import NUM_TEST_SCENES, NUM_VALIDATION_SCENES, STREET_FOLDER, draw_part
 from common.street.scenes import SEMANTIC_CLASSES
 from common.survey import Survey
+from masks.augmentation import evaluation_transforms, training_transforms
 from masks.checks import Seen, check_sizes
 from masks.class_table import ClassTable, numbered_classes
 from masks.folders import MASK_FOLDERS, PEDESTRIAN_FOLDERS, find_layout
