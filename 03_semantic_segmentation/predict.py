@@ -1,12 +1,17 @@
-"""Give every pixel of photos a class with a trained model: label maps, overlays and a JSON list.
+"""Give every pixel of photos a class with a trained model: label maps, overlays, areas as a table.
 
 Examples:
     python predict.py photo.jpg --checkpoint runs/street/best.pt
     python predict.py "photos/*.jpg" --checkpoint runs/street/best.pt --json found.json --out drawn
+    python predict.py photos/ --checkpoint runs/street/best.pt --csv areas.csv
 
-The JSON is a list with one entry a photo; `common/predictions.py` shows its words. With --out, each
-photo gets two PNGs: photo.jpg.overlay.png to look at, and photo.jpg.labels.png, whose pixels are
-the labels 0, 1, ...; photo.jpg is never written to.
+The JSON is a list with one entry a photo; `common/predictions.py` shows its words. The CSV has a
+row for each photo and class, also for a class without a pixel: file, label, class_name, pixels,
+share. With --out, each photo gets two PNGs: photo.jpg.overlay.png to look at, and
+photo.jpg.labels.png, whose pixels are the labels 0, 1, ... with a palette, so that viewers show it
+in colours; photo.jpg is never written to.
+
+A photo that is larger than the window (--window) is cut into windows that overlap.
 
 Exit code: 0 done, 1 some photos could not be read, 2 bad usage or no photo at all.
 """
@@ -14,6 +19,8 @@ Exit code: 0 done, 1 some photos could not be read, 2 bad usage or no photo at a
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,8 +41,10 @@ from common.photo_command import (
 )
 from common.predictions import class_entries, photo_entry
 from evaluation import DEFAULT_OVERLAP, predict_labels
-from masks.overlays import overlay
+from masks.overlays import overlay, palette_image
 from models import load_model
+
+AREA_COLUMNS = ("file", "label", "class_name", "pixels", "share")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -43,6 +52,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     add_photo_options(parser)
     add = parser.add_argument
+    add("--csv", type=Path, help="file for the areas of all classes, as a table")
     add("--window", type=int, nargs=2, help="height and width the model sees at once")
     add("--overlap", type=float, default=DEFAULT_OVERLAP, help="of neighbouring windows (0.25)")
     parsed = parser.parse_args(arguments)
@@ -83,9 +93,28 @@ def to_json(photo: Path, labels: np.ndarray, class_names: Sequence[str]) -> dict
 
 def write_pictures(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) -> None:
     """Write `name`.overlay.png and `name`.labels.png into the folder."""
-    for ending, picture in (("overlay", overlay(image, labels)), ("labels", labels)):
+    overlaid = Image.fromarray(overlay(image, labels))
+    for ending, picture in (("overlay", overlaid), ("labels", palette_image(labels))):
         with replacing(folder / f"{name}.{ending}.png") as file:
-            Image.fromarray(picture).save(file, "PNG")
+            picture.save(file, "PNG")
+
+
+def area_rows(photo: Path, labels: np.ndarray, class_names: Sequence[str]) -> list[list[Any]]:
+    """Return a row of AREA_COLUMNS for each class, also for those that do not occur."""
+    pixels = np.bincount(labels.ravel(), minlength=len(class_names)).tolist()
+    return [
+        [str(photo), label, name, count, f"{count / labels.size:.6f}"]
+        for label, (name, count) in enumerate(zip(class_names, pixels, strict=True))
+    ]
+
+
+def write_areas(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    """Write the table of areas, UTF-8, with a line of column names."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([AREA_COLUMNS, *rows])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def check_names(photos: Sequence[Path], source: str) -> None:
@@ -108,14 +137,19 @@ def run(arguments: argparse.Namespace) -> int:
     model, class_names, settings = load_model(arguments.checkpoint)
     to_best_device(model)
     window = tuple(arguments.window or settings.window)
+    areas: list[list[Any]] = []
 
     def predict_one(photo: Path, image: np.ndarray) -> dict[str, Any]:
         labels = predict(model, image, window, arguments.overlap)
+        areas.extend(area_rows(photo, labels, class_names))
         if arguments.out:
             write_pictures(arguments.out, photo.name, image, labels)
         return to_json(photo, labels, class_names)
 
-    return predict_photos(arguments, photos, predict_one)
+    failed = predict_photos(arguments, photos, predict_one)
+    if arguments.csv:
+        write_areas(arguments.csv, areas)
+    return failed
 
 
 def main(arguments: list[str] | None = None) -> int:

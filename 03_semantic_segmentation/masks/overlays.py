@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
+from PIL import Image
 
 from masks import IGNORE_INDEX
 
@@ -38,6 +39,16 @@ def label_color(label: int) -> tuple[int, int, int]:
     darkness = 1 + label // len(PALETTE)
     red, green, blue = PALETTE[label % len(PALETTE)]
     return red // darkness, green // darkness, blue // darkness
+
+
+def palette_image(labels: np.ndarray) -> Image.Image:
+    """Return a label map, uint8 (H, W), as a palette picture: pixels are labels, shown in colours.
+
+    Saved as PNG, it is read back as labels by `masks.label_maps`, or by `numpy.array`.
+    """
+    picture = Image.fromarray(labels)
+    picture.putpalette([level for label in range(256) for level in label_color(label)])
+    return picture
 
 
 def colorize(labels: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The command that predicts: what it writes, prints and refuses."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from torch import nn
 import predict
 from common.checkpoint import CheckpointError, save_checkpoint
 from common.settings import plain_values
+from masks.class_table import ClassTable
+from masks.label_maps import read_label_map
+from masks.overlays import label_color
 from models import build_model, load_model
 from settings import make_settings
 
@@ -53,6 +57,35 @@ def test_predict_writes_label_maps_overlays_and_json(checkpoint, tmp_path):
         assert sum(one["share"] for one in entry["classes"]) == pytest.approx(1)
         assert {one["class_name"] for one in entry["classes"]} <= {"ground", "thing", "sky"}
     assert all(path.read_bytes() == content for path, content in originals.items())
+
+
+def test_label_maps_have_a_palette_and_are_read_back(checkpoint, tmp_path):
+    path, out = photo(tmp_path / "one.png"), tmp_path / "out"
+    assert predict.main([str(path), "--checkpoint", str(checkpoint), "--out", str(out)]) == 0
+    stored = Image.open(out / "one.png.labels.png")
+    labels = np.array(stored)
+    assert stored.mode == "P" and labels.dtype == np.uint8
+    expected = np.array([label_color(label) for label in range(256)], np.uint8)[labels]
+    assert np.array_equal(np.array(stored.convert("RGB")), expected)
+    table = ClassTable(("ground", "thing", "sky"), (0, 1, 2))
+    assert np.array_equal(read_label_map(out / "one.png.labels.png", table), labels)
+
+
+def test_areas_as_a_table(checkpoint, tmp_path):
+    (tmp_path / "photos").mkdir()
+    names, areas = ("a, b.png", "c.png"), tmp_path / "new" / "areas.csv"
+    for name in names:
+        photo(tmp_path / "photos" / name)
+    out = ["--out", str(tmp_path / "out"), "--csv", str(areas)]
+    assert predict.main([str(tmp_path / "photos"), "--checkpoint", str(checkpoint), *out]) == 0
+    with areas.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["file", "label", "class_name", "pixels", "share"]
+    assert [row["class_name"] for row in rows] == ["ground", "thing", "sky"] * 2
+    for row in rows:
+        labels = np.array(Image.open(tmp_path / "out" / f"{Path(row['file']).name}.labels.png"))
+        assert int(row["pixels"]) == (labels == int(row["label"])).sum()
+        assert float(row["share"]) == pytest.approx(int(row["pixels"]) / 630, abs=1e-6)
 
 
 def test_predict_prints_and_takes_any_size(checkpoint, tmp_path, capsys):
