@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,14 +34,15 @@ from common.survey import Survey
 from masks.augmentation import evaluation_transforms, training_transforms
 from masks.checks import Seen, check_sizes
 from masks.class_table import ClassTable, numbered_classes
-from masks.folders import MASK_FOLDERS, PEDESTRIAN_FOLDERS, find_layout
-from masks.label_maps import Masks, read_label_map, read_object_masks
-from masks.layout import PENN_FUDAN, Layout, find_pairs, find_tables
+from masks.folders import MASK_FOLDERS, find_layout
+from masks.label_maps import Masks, read_instances, read_label_map, read_object_masks
+from masks.layout import find_pairs, find_tables
+from masks.nuclei import fetch_nuclei
 from masks.reading import check_names, check_training, open_folder, read_list
 from masks.survey import survey_folder
 from settings import Settings
 
-PEDESTRIAN_CLASSES = ("background", "person")
+DOWNLOADS = {"penn_fudan": fetch_penn_fudan, "nuclei": fetch_nuclei}
 Pairs = Sequence[tuple[Path, Masks]]
 
 
@@ -63,8 +64,6 @@ class SegmentationDataset(ImageDataset):
         DataError: there is no pair.
     """
 
-    MASK_FOLDERS: ClassVar[Sequence[str]] = MASK_FOLDERS
-
     def __init__(
         self,
         pairs: Pairs,
@@ -85,6 +84,7 @@ class SegmentationDataset(ImageDataset):
         transforms: Transforms | None = None,
         *,
         table: ClassTable | None = None,
+        mask_folders: Sequence[str] = MASK_FOLDERS,
         unknown: str = "error",
         on_invalid: str = "refuse",
         progress: bool = False,
@@ -97,6 +97,7 @@ class SegmentationDataset(ImageDataset):
             transforms, unknown: as for the class.
             table: the classes; None takes the folder's own table. Masks whose values leave no
                 doubt do without one; see `masks/own_values.py`.
+            mask_folders: names of the folder of masks.
             on_invalid: "refuse" pairs that cannot be used, or "drop" them and report it.
             progress: show a progress bar on stderr.
 
@@ -106,12 +107,12 @@ class SegmentationDataset(ImageDataset):
                 that is not listed.
         """
         findings = Findings(Path(folder), on_invalid)
-        layout = find_layout(Path(folder), cls.MASK_FOLDERS)
+        layout = find_layout(Path(folder), mask_folders)
         if len(layout.lists) > 1:
             raise DataError(
                 f"{folder} is divided into the lists {', '.join(layout.names)}: read one of them"
             )
-        tables, notes = ({layout.leading: table}, []) if table else cls.find_tables(layout)
+        tables, notes = ({layout.leading: table}, []) if table else find_tables(layout)
         findings.notes += [*layout.notes, *notes]
         options: dict[str, Any] = {"unknown": unknown, "progress": progress}
         whole = read_list(cls, layout, layout.leading, tables[layout.leading], findings, **options)
@@ -135,11 +136,6 @@ class SegmentationDataset(ImageDataset):
         """Return what was seen of each picture when it was checked."""
         return [self.seen[image] for image in self.files()]
 
-    @classmethod
-    def find_tables(cls, layout: Layout) -> tuple[dict[str, ClassTable], list[str]]:
-        """Return the classes of each list, and notes about them; see `masks.layout`."""
-        return find_tables(layout)
-
     def labels_of(self, mask: Masks, mended: Counter[str] | None = None) -> np.ndarray:
         """Read a mask as labels, uint8 (H, W).
 
@@ -153,6 +149,15 @@ class SegmentationDataset(ImageDataset):
         if isinstance(mask, tuple):
             return read_object_masks(mask, mended)
         return read_label_map(mask, self.table, self.unknown, mended)
+
+    @property
+    def has_objects(self) -> bool:
+        """Tell whether the masks say which object a pixel belongs to, beside its class."""
+        return self.table.objects or isinstance(self._items[0][2], tuple)
+
+    def instances(self, index: int) -> np.ndarray:
+        """Return the numbers of an item's objects, int32 (H, W); 0 is none; see `has_objects`."""
+        return read_instances(self._items[index][2])
 
     def _load(self, item: tuple[int, Path, Masks]) -> tuple[tv_tensors.Image, Target]:
         image_id, image_path, mask = item
@@ -182,25 +187,6 @@ class SegmentationDataset(ImageDataset):
         return torch.stack(images), {**targets, "labels": torch.stack(labels)}
 
 
-class PedestrianDataset(SegmentationDataset):
-    """Penn-Fudan's layout: every pedestrian of PedMasks, whatever its number, is a person."""
-
-    MASK_FOLDERS = PEDESTRIAN_FOLDERS
-
-    @classmethod
-    def find_tables(cls, layout: Layout) -> tuple[dict[str, ClassTable], list[str]]:
-        """Return person and background for each list, and no notes."""
-        return dict.fromkeys(layout.lists, numbered_classes(PEDESTRIAN_CLASSES)), []
-
-    def labels_of(self, mask: Masks, mended: Counter[str] | None = None) -> np.ndarray:
-        """Read a mask as labels, uint8 (H, W): 1 for every pedestrian."""
-        everyone = ClassTable(tuple(map(str, range(255))), tuple(range(255)))
-        return np.minimum(read_label_map(mask, everyone), 1)
-
-
-READERS = {PENN_FUDAN: PedestrianDataset}  # by the form of a layout
-
-
 @dataclass(frozen=True)
 class SegmentationData:
     """The three parts of a training's data, see `common.parts`; `report` says what was read."""
@@ -226,7 +212,7 @@ def load_data(
 
     Raises:
         DataError: the data cannot be trained on; the message says what to change.
-        PennFudanError: the download fails.
+        PennFudanError, NucleiError: the download fails.
     """
     if settings.data == "street":
         parts, notes = _street(settings.num_scenes, street_folder, progress), []
@@ -268,12 +254,14 @@ def _street(num_scenes: int, folder: Path, progress: bool) -> dict[str, Segmenta
 
 def _own(settings: Settings, progress: bool) -> tuple[dict[str, SegmentationDataset], list[str]]:
     """Read a folder: its own lists, or all of it divided by the seed; with notes."""
-    path = fetch_penn_fudan() if settings.data == "penn_fudan" else Path(settings.data)
+    fetch = DOWNLOADS.get(settings.data)
+    path = Path(settings.data) if fetch is None else fetch()
     if not path.is_dir():
         raise DataError(
-            f"data {settings.data!r}: allowed are street, penn_fudan or a folder that exists"
+            f"data {settings.data!r}: allowed are street, {', '.join(DOWNLOADS)} or a folder that "
+            "exists"
         )
-    folder = open_folder(path, READERS, SegmentationDataset)
+    folder = open_folder(path, SegmentationDataset)
     options = {"unknown": settings.unknown_labels, "progress": progress}
     try:
         parts, _ = read_parts(
@@ -318,7 +306,7 @@ def survey_data(
     """
     survey = Survey(str(path), unit="pixels")
     try:
-        folder = open_folder(Path(path), READERS, SegmentationDataset)
+        folder = open_folder(Path(path), SegmentationDataset)
     except DataError as error:
         survey.error = str(error)
         return survey

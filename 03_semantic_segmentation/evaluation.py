@@ -10,6 +10,7 @@ Only one row of windows is held at a time: (K, window height, W) numbers, howeve
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,39 @@ def confusion_matrix(
         matrix.update(predict_labels(model, image, window), target["labels"].as_subclass(Tensor))
     model.train(was_training)
     return matrix
+
+
+def count_instances(
+    model: nn.Module,
+    dataset: Any,
+    window: tuple[int, int] = DEFAULT_WINDOW,
+    progress: bool = True,
+) -> dict[str, dict[str, float]]:
+    """Count the objects that a model's label maps hold, against those of the dataset.
+
+    A label map does not say where one object ends and the next begins; see `masks.instances`.
+
+    Args:
+        model, window, progress: as for `confusion_matrix`.
+        dataset: of `dataset.py`, with `has_objects` and two classes; its transforms keep sizes.
+
+    Returns:
+        {"connected", "separated": {"true", "found", "matched": objects, "f1": 0..1}}, by how
+        objects are made of the pixels of class 1.
+    """
+    # Here, as predicting needs none of it.
+    from masks.instances import Counts, connected, count_objects, separated
+
+    was_training = model.training
+    model.eval()
+    counts = {"connected": Counts(), "separated": Counts()}
+    for index in tqdm(range(len(dataset)), "counting", disable=not progress, leave=False):
+        foreground = predict_labels(model, dataset[index][0], window).numpy() == 1
+        true = dataset.instances(index)
+        counts["connected"] += count_objects(connected(foreground), true)
+        counts["separated"] += count_objects(separated(foreground), true)
+    model.train(was_training)
+    return {way: {**asdict(one), "f1": one.f1} for way, one in counts.items()}
 
 
 def evaluate(

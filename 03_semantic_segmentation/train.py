@@ -24,7 +24,7 @@ from common.run import Run
 from common.settings import training_parser
 from dataset import load_data
 from engine import train
-from evaluation import evaluate
+from evaluation import count_instances, evaluate
 from metrics import format_metrics
 from settings import PRESETS, Settings, make_settings
 
@@ -76,6 +76,8 @@ def train_and_report(options: argparse.Namespace, processes: Processes) -> None:
     )
     if processes.rank == 0:
         metrics = evaluate(run.load_best(), data.test, settings.window)
+        if data.test.has_objects:
+            metrics["instances"] = count_instances(run.model, data.test, settings.window)
         write_results(run, {**metrics, "seconds": run.seconds})
 
 
@@ -86,6 +88,10 @@ def write_results(run: Run, metrics: dict[str, Any]) -> None:
     plot_losses(figure.subplots(), run.history)
     write_figure(figure, run.folder / "losses.png")
     print(format_metrics(metrics))
+    for way, counts in metrics.get("instances", {}).items():
+        print(
+            "{matched} of {true} objects, {found} found, F1 {f1:.3f}".format(**counts), f"({way})"
+        )
     print(f"{run.seconds:.0f} s of training; results in {run.folder}")
 
 

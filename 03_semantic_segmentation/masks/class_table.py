@@ -33,6 +33,8 @@ class ClassTable:
         colors: RGB, 0 to 255, of each class in colour masks; None where there is none.
         ignore_values, ignore_colors: what is left out, label IGNORE_INDEX.
         source: the file, for messages.
+        objects: masks hold the numbers of objects, 1, 2, ...; whatever its number, an object is of
+            the second class, and 0 is the first.
 
     Raises:
         DataError: no class, too many, or a name, value or colour given twice.
@@ -44,6 +46,7 @@ class ClassTable:
     ignore_values: tuple[int, ...] = ()
     ignore_colors: tuple[Color, ...] = ()
     source: str = "the class table"
+    objects: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= MOST_CLASSES:

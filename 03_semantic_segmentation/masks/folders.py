@@ -21,6 +21,7 @@ from common.findings import DataError
 from masks.layout import (
     BESIDE,
     CAMVID,
+    NUCLEI,
     OBJECTS,
     PENN_FUDAN,
     VOC,
@@ -42,7 +43,7 @@ MASK_FOLDERS = tuple(
     SegmentationClassAug annotation annots annot ann_dir mask_dir gt ground_truth groundtruth
     segmentation segmentations semantic seg segs target targets label_images""".split()
 )
-PEDESTRIAN_FOLDERS = ("PedMasks",)
+NUMBERED_FOLDERS = {"PedMasks": PENN_FUDAN, "NucleusMasks": NUCLEI}  # of objects' numbers
 # Of CamVid's folders, behind the name of the list.
 MASK_TAILS = tuple(
     sign + word
@@ -105,7 +106,7 @@ def _whole(folder: Path, mask_folders: Sequence[str]) -> Iterator[Layout]:
     """Yield the ways to read a folder that has no folder for each list in it."""
     pairs = _folder_pairs(folder, mask_folders)
     if not pairs:
-        pairs = [replace(one, form=PENN_FUDAN) for one in _folder_pairs(folder, PEDESTRIAN_FOLDERS)]
+        pairs = _folder_pairs(folder, tuple(NUMBERED_FOLDERS))
     yield from pairs
     pictures, masks = split_beside(pictures_in(folder))
     if masks and match_names(pictures, masks)[0]:
@@ -125,7 +126,9 @@ def _folder_pairs(folder: Path, mask_folders: Sequence[str]) -> list[Layout]:
 
 def _folder_pair(folder: Path, images: Path, masks: Path) -> Layout:
     voc = masks.name.lower().startswith("segmentationclass")
-    form = VOC if voc else f"{images.name}/ and {masks.name}/"
+    numbered = {name.lower(): form for name, form in NUMBERED_FOLDERS.items()}
+    form = numbered.get(masks.name.lower(), f"{images.name}/ and {masks.name}/")
+    form = VOC if voc else form
     whole = Listing(images, masks, list_tables(folder, masks))
     pictures = pictures_in(images)
     lists, notes = _named_lists(whole, pictures) if pictures else _folder_lists(whole)

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from common.findings import DataError
+from common.mask_files import read_instance_ids
 from masks import IGNORE_INDEX
 from masks.class_table import LARGEST_VALUE, ClassTable
 from masks.levels import cut_jpeg, cut_smoothed, gray_levels
@@ -57,6 +58,8 @@ def read_label_map(
     what it shows is, that counts. Black-and-white masks that were smoothed along the edges, or
     stored as JPEG, are cut at the middle, if the table is black and white.
 
+    Where the table says that numbers are those of objects, every number but 0 gives label 1.
+
     Args:
         path: a file stored without loss (PNG, TIFF, BMP ...).
         table: what the numbers or colours mean.
@@ -67,10 +70,13 @@ def read_label_map(
         DataError: the file is missing, damaged, another JPEG, holds a value or colour that the
             table does not list, or is coloured while the table has no colours; or its colour is
             the same everywhere, while its transparency is not.
+        PhotoError: a mask of objects cannot be read; see `common.mask_files`.
         ValueError: `unknown` is neither of the two.
     """
     if unknown not in UNKNOWN:
         raise ValueError(f"unknown is {unknown!r}; allowed are {', '.join(UNKNOWN)}")
+    if table.objects:
+        return (read_instance_ids(path) > 0).astype(np.uint8)
     image = open_mask(path)
     reading = _jpeg(image, path, table) if image.format in JPEG_FORMATS else None
     reading = reading or _best(_readings(image, path, table))
@@ -104,6 +110,20 @@ def read_object_masks(paths: Sequence[Path], mended: Counter[str] | None = None)
             mended["empty mask of an object"] += 1
         joined = (levels > 0) | (False if joined is None else joined)
     return joined.astype(np.uint8)
+
+
+def read_instances(mask: Masks) -> np.ndarray:
+    """Read the numbers of objects, int32 (H, W), 0 for none: of one file, or a file an object.
+
+    Raises:
+        PhotoError: see `common.mask_files`. DataError: see `read_object_masks`.
+    """
+    if not isinstance(mask, tuple):
+        return read_instance_ids(mask)
+    numbers = read_object_masks(mask).astype(np.int32)
+    for number, path in enumerate(mask, 1):
+        numbers[read_object_masks((path,)) > 0] = number
+    return numbers
 
 
 def open_mask(path: Path, jpeg: bool = True) -> Image.Image:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.findings import DataError, Findings, Place, Problem
 from common.parts import NAMES
 from common.photos import PHOTO_SUFFIXES
-from masks.class_table import ClassTable
+from masks.class_table import ClassTable, numbered_classes
 from masks.label_maps import Masks
 from masks.lists import chosen_pictures
 from masks.own_values import TWO_CLASSES, number_classes
@@ -20,6 +20,11 @@ CAMVID = "CamVid"
 BESIDE = "beside the pictures"
 OBJECTS = "one file an object, as in the Data Science Bowl 2018"
 PENN_FUDAN = "Penn-Fudan"
+NUCLEI = "numbered nuclei"
+OBJECT_CLASSES = {  # of the forms whose masks hold the numbers of objects
+    PENN_FUDAN: ("background", "person"),
+    NUCLEI: ("background", "nucleus"),
+}
 SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 NAMED = 3  # of the files that are passed over
 
@@ -93,11 +98,15 @@ def find_tables(layout: Layout) -> tuple[dict[str, ClassTable], list[str]]:
     """Return the class table of each list, and notes about them.
 
     Lists without one have the classes that the masks of all lists show together. A table with the
-    classes of the first list in another order is brought into that order.
+    classes of the first list in another order is brought into that order. Where masks hold the
+    numbers of objects, all objects are one class.
 
     Raises:
         DataError: a table cannot be understood, or the masks of a list need one.
     """
+    if layout.form in OBJECT_CLASSES:
+        table = replace(numbered_classes(OBJECT_CLASSES[layout.form]), objects=True)
+        return dict.fromkeys(layout.lists, table), []
     tables = {name: find_table(listing) for name, listing in layout.lists.items()}
     notes: list[str] = []
     if None in tables.values():

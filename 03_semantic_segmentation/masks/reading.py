@@ -20,7 +20,7 @@ from common.photos import PhotoError
 from masks.checks import Seen, as_problem, check_classes, examine, note_pairs
 from masks.class_table import ClassTable
 from masks.folders import find_layout
-from masks.layout import Layout, find_pairs
+from masks.layout import Layout, find_pairs, find_tables
 
 Reader = Any  # SegmentationDataset, which imports this module
 
@@ -77,19 +77,18 @@ class Folder:
         return read_list(self.reader, self.layout, name, self.tables[name], findings, **options)
 
 
-def open_folder(path: Path, readers: Mapping[str, Reader], default: Reader) -> Folder:
+def open_folder(path: Path, reader: Reader) -> Folder:
     """See how a folder is built, and find its classes.
 
     Args:
         path: the folder.
-        readers: by the form of a layout; `default` reads the others.
+        reader: the class of dataset.
 
     Raises:
         DataError: no layout fits, or several; or the masks need a class table.
     """
     layout = find_layout(path)
-    reader = readers.get(layout.form, default)
-    tables, notes = reader.find_tables(layout)
+    tables, notes = find_tables(layout)
     return Folder(path, layout, tables, reader, [*layout.notes, *notes])
 
 

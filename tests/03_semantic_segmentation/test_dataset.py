@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 
 from common.findings import DataError
 from common.street.scenes import SEMANTIC_CLASSES, draw_scene
-from dataset import PedestrianDataset, SegmentationDataset, count_pixels
+from dataset import SegmentationDataset, count_pixels
 from masks import IGNORE_INDEX
 from masks.class_table import ClassTable, numbered_classes
 from masks.label_maps import read_label_map
@@ -52,7 +52,7 @@ def test_street_scenes_are_read_as_they_were_drawn(scenes):
 
 
 def test_penn_fudan_layout_is_person_and_background(scenes):
-    dataset = PedestrianDataset.from_path(scenes)
+    dataset = SegmentationDataset.from_path(scenes, mask_folders=("PedMasks",))
     assert dataset.class_names == ("background", "person")
     for seed in range(8):
         scene = draw_scene(seed, 96, 72)

@@ -196,7 +196,7 @@ def test_command_leaves_out_what_cannot_be_used(make_folder, tmp_path, capsys):
         (["--epochs", "0"], "error: epochs is 0"),
         (
             ["--data", "/nowhere/at/all"],
-            "data '/nowhere/at/all': allowed are street, penn_fudan or a folder",
+            "data '/nowhere/at/all': allowed are street, penn_fudan, nuclei or a folder",
         ),
         (["--batch-size", "50"], "error: batch_size is 50; allowed are 1 to"),
         (["--scale", "0.5", "2"], "with --crop-size HEIGHT WIDTH, or leave --scale out"),
