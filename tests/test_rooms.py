@@ -22,7 +22,7 @@ from sync_common import changes, main
 
 LESSONS = find_lessons()
 WITH_COMMON = [lesson for lesson in LESSONS if (lesson / COMMON).is_dir()]
-MOST_ENTRIES = {"02_yolo_v3_darknet": 28, "03_semantic_segmentation": 22}
+MOST_ENTRIES = {"02_yolo_v3_darknet": 28}
 COMMANDS = [
     pytest.param(lesson, name, id=f"{lesson.name}-{name}")
     for lesson in LESSONS
