@@ -1,11 +1,12 @@
-"""Compare the speed and memory of this lesson's detector with OpenCV's.
+"""Compare the speed and memory of the engines that `detect.py` has, and of OpenCV's importer.
 
 All variants run in one process with the same weights, photo and number of threads, and take turns:
 in each round every variant has two warm-up calls, a pause in which the threads of the one before
 fall asleep, one more warm-up call, and then its timed calls. The figures are medians over all
 rounds. Before any timing the variants have to find the same boxes.
 
-    load_s          from the files to the end of the first forward pass (which prepares the rest)
+    load_s          from the files to the end of the first forward pass (which prepares the rest);
+                    for onnxruntime and OpenVINO writing the ONNX graph, and for int8 calibrating
     preprocess_ms   decoded photo to network input      } milliseconds per photo: those
     forward_ms      network input to raw outputs        } of a batch divided by its number
     postprocess_ms  raw outputs to boxes                } of photos
@@ -37,9 +38,9 @@ from common.photos import read_photo
 from darknet.cfg import NETWORKS
 from darknet.download import DownloadError, fetch, sample_photos
 from detector import MODELS
+from speed.engines import check_engine
 from speed.equal_work import check_equal_work, loading_seconds, write_random_weights
-from speed.fast import has_bfloat16_instructions
-from speed.pipelines import VARIANTS, Pipeline, Work, build, find
+from speed.pipelines import OPENCV, VARIANTS, Pipeline, Work, build, find
 
 PAUSE_S = 0.3  # an idle OpenMP or OpenCV thread spins that long, on a core that others need
 STAGES = ("preprocess_ms", "forward_ms", "postprocess_ms", "total_ms")
@@ -49,7 +50,7 @@ CALLS = 5  # timed calls of a variant in each round; fewer where a call has seve
 def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = make_parser(
-        "Compare the speed and memory of this lesson's detector with OpenCV's importer\n"
+        "Compare the speed and memory of the engines of detect.py with OpenCV's importer\n"
         "of Darknet networks (opencv-python 4.x), side by side.",
         f"""variants:
   {", ".join(VARIANTS)}
@@ -60,7 +61,7 @@ examples:
   python benchmark.py --batch 1 4 16 --json tiny.json  also several photos together
   python benchmark.py --model yolov3 --weights random  the large network without its download:
                                                        the values do not change the speed
-  python benchmark.py --variants ours-fp32 opencv      only these two
+  python benchmark.py --variants torch-fp32 opencv-fp32    only these two
 
 Close other programs first; only figures of one run can be compared.
 exit code: 0 done, 1 the variants do not find the same, 2 nothing could be measured, or
@@ -74,8 +75,7 @@ stopped""",
     add("--batch", type=int, nargs="+", default=[1], metavar="B", help="photos together (1)")
     add("--rounds", type=int, default=5, metavar="N", help="turns of each variant (%(default)s)")
     add("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="(%(default)s)")
-    add("--compile", action="store_true", help="add ours-compiled (takes a minute to start)")
-    add("--variants", nargs="+", choices=VARIANTS, metavar="V", help="only these, see below")
+    add("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="V", help="see below")
     add("--json", metavar="FILE", help="write the table to this file")
     options = parser.parse_args(arguments)
     for name in ("batch", "rounds", "threads"):
@@ -88,22 +88,21 @@ stopped""",
 
 def reason_to_leave_out(variant: str) -> str | None:
     """Why a variant cannot run on this machine; None if it can."""
-    if variant == "opencv" and not hasattr(cv2.dnn, "readNetFromDarknet"):
+    if variant == OPENCV:
+        if hasattr(cv2.dnn, "readNetFromDarknet"):
+            return None
         return f"OpenCV {cv2.__version__} has no importer of Darknet networks; 4.x has"
-    if variant == "ours-bf16" and not has_bfloat16_instructions():
-        return "this processor has no bfloat16 instructions and would emulate them"
-    if variant.startswith("cuda") and not torch.cuda.is_available():
-        return "PyTorch finds no CUDA GPU"
+    try:
+        check_engine(*variant.split("-"))
+    except ValueError as error:
+        return str(error)
     return None
 
 
-def choose_variants(asked: Sequence[str] | None, compiled: bool) -> list[str]:
+def choose_variants(asked: Sequence[str] = VARIANTS) -> list[str]:
     """The variants to run, in the order of `VARIANTS`; prints what is left out and why."""
-    wanted = [name for name in VARIANTS if name in (asked or VARIANTS)]
-    if not asked and not compiled:
-        wanted = [name for name in wanted if not name.endswith("compiled")]
     chosen = []
-    for name in wanted:
+    for name in (name for name in VARIANTS if name in asked):
         reason = reason_to_leave_out(name)
         if reason is None:
             chosen.append(name)
@@ -198,9 +197,11 @@ def measure(
     for batch in batches:
         times = take_turns(pipelines, [photo] * batch, rounds)
         for name in tqdm(pipelines, desc="memory", unit="process"):
-            repeats = 1 if name in loads or name.endswith("compiled") else 3
+            repeats = 1 if name in loads or name.endswith("int8") else 3
             alone = probe(name, work, batch, repeats)
-            record = {"variant": name, "model": model, "size": work.size, "batch": batch}
+            engine, precision = name.split("-")
+            record = {"model": model, "size": work.size, "engine": engine, "precision": precision}
+            record["batch"] = batch
             record["load_s"] = round(loads.setdefault(name, alone["load_s"]), 3)
             values = zip(STAGES, times[name], strict=True)
             record |= {stage: round(value, 3) for stage, value in values}
@@ -211,18 +212,18 @@ def measure(
 
 def format_table(records: list[dict]) -> str:
     """The records as text, with the ratio of their total time to OpenCV's."""
-    against = {r["batch"]: r["total_ms"] for r in records if r["variant"] == "opencv"}
+    against = {r["batch"]: r["total_ms"] for r in records if r["engine"] == "opencv"}
     lines = [
         "milliseconds are per photo (those of a batch / photos in it); load and peak are of a",
         "process that runs the variant alone with this batch",
-        f"{'variant':14}{'batch':>6}{'load s':>8}{'preproc.':>10}{'forward':>10}{'postproc.':>10}"
-        f"{'total':>10}{'/ opencv':>10}{'peak MB':>9}",
+        f"{'engine':13}{'precision':9}{'batch':>6}{'load s':>8}{'preproc.':>10}{'forward':>10}"
+        f"{'postproc.':>10}{'total':>10}{'/ opencv':>10}{'peak MB':>9}",
     ]
     for r in records:
         peak = "-" if r["peak_mb"] is None else f"{r['peak_mb']:.0f}"
         ratio = r["total_ms"] / against.get(r["batch"], math.nan)
         lines.append(
-            f"{r['variant']:14}{r['batch']:6}{r['load_s']:8.2f}"
+            f"{r['engine']:13}{r['precision']:9}{r['batch']:6}{r['load_s']:8.2f}"
             + "".join(f"{r[stage]:10.2f}" for stage in STAGES)
             + (f"{'-' if math.isnan(ratio) else f'{ratio:.2f}x':>10}{peak:>9}")
         )
@@ -232,9 +233,9 @@ def format_table(records: list[dict]) -> str:
 def print_shares(records: list[dict], work: Work) -> None:
     """Two further figures: the share of postprocessing, and loading against plain reading."""
     for r in records:
-        if r["variant"] == "ours-fp32":
+        if (r["engine"], r["precision"]) == ("torch", "fp32"):
             share = r["postprocess_ms"] / r["total_ms"]
-            print(f"postprocessing, ours-fp32, batch {r['batch']}: {share:.1%} of photo-to-boxes")
+            print(f"postprocessing, torch-fp32, batch {r['batch']}: {share:.1%} of photo-to-boxes")
     loading, reading = loading_seconds(work.cfg, work.weights)
     print(
         f"loading {Path(work.weights).name} into the network: {loading:.3f} s, "
@@ -250,7 +251,7 @@ def run(options: argparse.Namespace, weights: Path) -> int:
     read_photo(photo)  # a bad photo is reported before the networks are loaded
     torch.set_num_threads(work.threads)
     cv2.setNumThreads(work.threads)
-    variants = choose_variants(options.variants, options.compile)
+    variants = choose_variants(options.variants)
     if not variants:
         raise ValueError("none of the variants can run on this machine")
     # Ours first: they check the options and files with clear errors.

@@ -1,4 +1,4 @@
-"""Compare ways of training by several trainings: about an hour on two cores.
+"""Compare ways of training, or of computing what was trained: up to an hour on two cores.
 
 The result is written to `results/NAME.json` after each training. A comparison that was stopped goes
 on where it was; delete its file to begin anew.
@@ -6,27 +6,35 @@ on where it was; delete its file to begin anew.
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from boxes import Letterbox, height_width
 from common.coco_metrics import coco_metrics
+from common.coco_truth import coco_truth
 from common.compare_command import compare_main
 from common.run import Run
-from dataset import load_data
-from engine import train
-from evaluation import collect
+from darknet.network import Darknet
+from dataset import DetectionData, load_data
+from engine import save_model, train
+from evaluation import collect, find_all, to_coco
 from settings import make_settings
+from speed.engines import build_network
+from speed.pipelines import OPENCV, VARIANTS, OpenCVPipeline, Work
 
 RESULTS = Path(__file__).parent / "results"
 SHORT = {"epochs": 4, "evaluate_every": 1000}  # the preset `street` has seven
 DECAY = 0.998  # of the moving average
+CALIBRATION_SCENES = 32  # of the training part, for int8
 RAMP = 100  # steps after which its decay has reached 63 % of that
 IDEAS: dict[str, dict[str, Any]] = {
     "published": {},
@@ -38,9 +46,11 @@ IDEAS: dict[str, dict[str, Any]] = {
 
 EPILOG = """comparisons:
   ideas     the loss as published, and later ideas one by one, each trained for four epochs
+  engines   one training of four epochs, computed by each engine in each precision; needs openvino
 
 example:
-  python compare.py ideas --seeds 3"""
+  python compare.py ideas --seeds 3
+  python compare.py engines"""
 
 
 class RunningAverage:
@@ -88,6 +98,39 @@ def train_with(seed: int, average: bool = False, **changes: Any) -> dict[str, An
     return {**coco_metrics(truth, detections), "seconds": run.seconds}
 
 
+@functools.cache
+def trained(seed: int) -> tuple[Path, DetectionData, tuple[int, int]]:
+    """Train the preset `street` once, and return its folder, its data and the input's size."""
+    settings = make_settings("street", seed=seed, **SHORT)
+    data, folder = load_data(settings, progress=False), Path(tempfile.mkdtemp())
+    save_model(train(settings, data, folder, progress=False), data.class_names)
+    return folder, data, height_width(settings.final_size)
+
+
+def compute_with(seed: int, variant: str) -> dict[str, Any]:
+    """Measure one engine with one precision on the test scenes, with the weights of all others.
+
+    Args:
+        seed: of the training.
+        variant: one of `speed.pipelines.VARIANTS`.
+    """
+    folder, data, size = trained(seed)
+    model = Darknet(folder / "model.cfg").eval()
+    model.load_weights(folder / "model.weights")
+    if variant == OPENCV:
+        importer = OpenCVPipeline(Work(f"{folder}/model.cfg", f"{folder}/model.weights", "", ""))
+
+        def network(images: Tensor) -> list[Tensor]:
+            return [torch.from_numpy(one) for one in importer.maps(images.numpy())]
+    else:
+        engine, precision = variant.split("-")
+        scenes = [np.array(data.train.photo(index)) for index in range(CALIBRATION_SCENES)]
+        pictures = [Letterbox(*one.shape[1::-1], *size[::-1]).apply(one)[None] for one in scenes]
+        network = build_network(model, engine, size, precision, calibration=pictures)
+    found = find_all(model, data.test, size, network=network, progress=False)
+    return coco_metrics(coco_truth(data.test.labels), to_coco(data.test, found))
+
+
 COMPARISONS = {
     "ideas": (
         "AP on 100 unseen scenes with the loss as published, and with one later idea each",
@@ -95,6 +138,10 @@ COMPARISONS = {
             arm: lambda seed, changes=changes: train_with(seed, **changes)
             for arm, changes in IDEAS.items()
         },
+    ),
+    "engines": (
+        "AP on 100 unseen scenes of one trained network, computed by each engine",
+        {arm: lambda seed, variant=arm: compute_with(seed, variant) for arm in VARIANTS},
     ),
 }
 

@@ -11,7 +11,7 @@ nothing could be done (a wrong option, no weights), or after Ctrl+C.
 import argparse
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,7 @@ from common.photo_files import (
     passed_over,
     reason,
 )
-from common.photos import PHOTO_SUFFIXES, PhotoError, photo_note
-from common.precision import PRECISIONS
+from common.photos import PHOTO_SUFFIXES, PhotoError, photo_note, read_photo
 from common.predictions import detection_entry, photo_entry
 from common.video import (
     VIDEO_SUFFIXES,
@@ -42,9 +41,10 @@ from common.video import (
     show,
 )
 from detector import COCO_SIZE, MODELS, Detection, Detector
-from speed.fast import has_bfloat16_instructions
+from speed.engines import ENGINES, PRECISIONS
 
 SUFFIXES = PHOTO_SUFFIXES + VIDEO_SUFFIXES
+CALIBRATION_PHOTOS = 64  # more change the scales little
 
 
 class Job:
@@ -80,7 +80,10 @@ class Job:
                 for _, error in batch:
                     if isinstance(error, PhotoError):
                         self.report_failure(error)
-                for path, image, detections in self.detect_photos(good):
+                found = self.find([str(path) for path, _ in good], [image for _, image in good])
+                for (path, image), detections in zip(good, found, strict=True):
+                    if detections is None:
+                        continue
                     self.tell(photo_note(path))
                     self.keep(str(path), image, detections)
                     tqdm.write(describe(str(path), detections))
@@ -88,20 +91,15 @@ class Job:
                         self.save_photo(path, self.draw(image, detections))
                 bar.update(len(batch))
 
-    def detect_photos(self, photos: list[tuple[Path, np.ndarray]]) -> Iterator[tuple]:
-        """Yield (path, image, detections); of a batch that fails, the photos one by one."""
+    def find(self, names: list[str], images: list[np.ndarray]) -> list[list[Detection] | None]:
+        """The detections of each picture; None for one that fails, and that is said."""
         try:
-            found = self.detector.detect_batch([image for _, image in photos])
+            return self.detector.detect_batch(images)
         except (ValueError, RuntimeError, MemoryError) as error:
-            if len(photos) == 1:
-                self.report_failure(f"{photos[0][0]}: {reason(error)}")
-                return
-            found = None
-        for k, (path, image) in enumerate(photos):
-            if found is None:
-                yield from self.detect_photos([(path, image)])
-            else:
-                yield path, image, found[k]
+            if len(images) == 1:
+                self.report_failure(f"{names[0]}: {reason(error)}")
+                return [None]
+        return [self.find([name], [image])[0] for name, image in zip(names, images, strict=True)]
 
     def run_video(self, source: str | int) -> None:
         """Detect in a video file or a camera's pictures, frame by frame."""
@@ -118,8 +116,11 @@ class Job:
             with tqdm(total=total, unit="frame", desc=video.name) as bar:
                 frames = itertools.islice(video.numbered(), self.options.max_frames)
                 for batch in batches(frames, self.options.batch_size):
-                    detected = self.detector.detect_batch([image for _, image in batch])
+                    names = [f"{video.name}, frame {number}" for number, _ in batch]
+                    detected = self.find(names, [image for _, image in batch])
                     for (number, image), found in zip(batch, detected, strict=True):
+                        if found is None:
+                            continue
                         self.keep(video.name, image, found, number)
                         if sink or self.options.show:
                             self.put(self.draw(image, found), sink)
@@ -189,6 +190,7 @@ EXAMPLES = """examples:
   python detect.py "trip/**/*.jpg" --json found.json  write the boxes of many photos to a file
   python detect.py film.mp4 --model yolov3 --out .    the large model, on a film
   python detect.py 0 --show                           the first camera, in a window
+  python detect.py photo.jpg --engine onnxruntime     computed by another program, faster
   python detect.py photo.jpg --cfg my.cfg --weights my.weights --names my.names"""
 
 
@@ -224,8 +226,18 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     about = "photos computed together (%(default)s)"
     add("--batch-size", type=int, default=1, metavar="N", help=about)
     add("--device", metavar="D", help="cpu, cuda, cuda:1 ... (default: the GPU if there is one)")
-    about = "of the arithmetic (default: %(default)s)"
-    add("--precision", choices=PRECISIONS, default="fp32", help=about)
+    _add_engine_options(parser)
+
+
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    about = "what computes the network (default: %(default)s); openvino is a package of its own"
+    add("--engine", choices=ENGINES, default="torch", help=about)
+    known = sorted({one for names in PRECISIONS.values() for one in names})
+    about = "of the arithmetic (default: %(default)s); int8 is for onnxruntime and openvino"
+    add("--precision", choices=known, default="fp32", help=about)
+    about = "photos like yours, from which int8 takes its scales (default: five samples)"
+    add("--calibration", metavar="DIR", help=about)
     about = "run through torch.compile: slow to start, then faster"
     add("--compile", action="store_true", help=about)
 
@@ -240,8 +252,10 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
 
 def build_detector(options: argparse.Namespace) -> Detector:
     """The detector that the options ask for."""
-    if options.precision == "bf16" and not has_bfloat16_instructions() and options.device != "cuda":
-        print("note: this processor emulates bfloat16; fp32 is faster here", file=sys.stderr)
+    calibration = None
+    if options.calibration:
+        paths = expand_source(options.calibration)[:CALIBRATION_PHOTOS]
+        calibration = [read_photo(path) for path in paths]
     return Detector(
         options.model,
         cfg=options.cfg,
@@ -251,8 +265,10 @@ def build_detector(options: argparse.Namespace) -> Detector:
         score_threshold=options.score_threshold,
         iou_threshold=options.iou_threshold,
         device=options.device,
+        engine=options.engine,
         precision=options.precision,
         compiled=options.compile,
+        calibration=calibration,
     )
 
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from boxes import InputSize, Letterbox, check_size, postprocess
+from common.photos import read_photo
 from darknet.cfg import NETWORKS
-from darknet.download import fetch
+from darknet.download import fetch, sample_photos
 from darknet.network import Darknet, DarknetFileError
-from speed.fast import FastDarknet
+from speed.engines import build_network, check_engine
 
 MODELS = ("yolov3-tiny", "yolov3", "yolov3-spp")
 COCO_SIZE = 416  # input of these, unless another is asked for
@@ -85,10 +86,13 @@ class Detector:
         score_threshold: only objects with a score above it are reported.
         iou_threshold: of two boxes of one class that overlap more than this, the better one stays.
         device: such as `cpu` or `cuda:0`; by default the GPU if there is one.
-        precision: of the arithmetic, see `common.precision`; `fp16` needs a GPU.
+        engine: the program that computes the network, see `speed/engines.py`.
+        precision: of the arithmetic; which of them an engine has stands there. `fp16` needs a GPU.
         optimized: fold the batch norm (see `speed/fast.py`); without, the network runs as it is
             written.
         compiled: also run it through `torch.compile` (slow to start).
+        calibration: for `int8`, photos like those to come, uint8 (H, W, 3), RGB; by default those
+            of `sample_photos`.
 
     Raises:
         ValueError: an option that is not allowed, with its value.
@@ -107,17 +111,20 @@ class Detector:
         score_threshold: float = 0.25,
         iou_threshold: float = 0.45,
         device: str | None = None,
+        engine: str = "torch",
         precision: str = "fp32",
         optimized: bool = True,
         compiled: bool = False,
+        calibration: Sequence[np.ndarray] | None = None,
     ):
         for option, value in (("score", score_threshold), ("iou", iou_threshold)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{option}_threshold must be from 0 to 1, got {value}")
-        if not optimized and (precision != "fp32" or compiled):
-            raise ValueError("precision and compiled need optimized=True")
+        if not optimized and ((engine, precision) != ("torch", "fp32") or compiled):
+            raise ValueError("engine, precision and compiled need optimized=True")
         cfg, weights, names = _model_files(model, cfg, weights, names)
-        self.device = choose_device(device)
+        self.device = choose_device("cpu" if device is None and engine != "torch" else device)
+        check_engine(engine, precision, self.device, compiled)
         with torch.device("meta"):  # no memory yet: the weights file fills it
             network = Darknet(cfg)
         if size is None:
@@ -130,11 +137,12 @@ class Detector:
         network.eval()
         self.outputs = network.outputs
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
-        self.network: torch.nn.Module = (
-            FastDarknet(network, precision, self.device, compiled)
-            if optimized
-            else network.to(self.device)
-        )
+        if not optimized:
+            self.network = network.to(self.device)
+            return
+        pictures = self._calibration_images(calibration) if precision == "int8" else []
+        options = (engine, self.input_size, precision, self.device, compiled, pictures)
+        self.network = build_network(network, *options)
 
     def __call__(self, photo: np.ndarray) -> list[Detection]:
         """Detect in one photo, uint8 (H, W, 3), RGB; best first."""
@@ -167,6 +175,12 @@ class Detector:
         images = [box.apply(photo) for box, photo in zip(letterboxes, photos, strict=True)]
         batch = images[0][None] if len(images) == 1 else torch.stack(images)
         return batch.to(self.device, non_blocking=True), letterboxes
+
+    def _calibration_images(self, photos: Sequence[np.ndarray] | None) -> list[Tensor]:
+        """Letterbox the photos that int8 is calibrated with, (1, 3, height, width) each."""
+        if photos is None:
+            photos = [read_photo(path) for path in sample_photos().values()]
+        return [self.preprocess([photo])[0] for photo in photos]
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> list[Tensor]:

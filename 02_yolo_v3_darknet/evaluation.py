@@ -19,7 +19,7 @@ from common.coco_metrics import MAX_DETECTIONS
 from common.coco_truth import coco_detections, coco_truth
 from darknet.network import Darknet
 from dataset import PhotoSet
-from speed.fast import FastDarknet
+from speed.engines import Computed, build_network
 
 LOWEST_SCORE = 0.001
 IOU_THRESHOLD = 0.5  # suppression; a little above detect.py's 0.45, for objects side by side
@@ -51,6 +51,7 @@ def find_all(
     iou_threshold: float = IOU_THRESHOLD,
     max_detections: int = MAX_DETECTIONS,
     progress: bool = True,
+    network: Computed | None = None,
 ) -> list[Found]:
     """Detect in every photo of a set.
 
@@ -63,10 +64,11 @@ def find_all(
         iou_threshold: of two boxes of one class that overlap more, the better one stays.
         max_detections: the best so many of a photo are returned, all classes together.
         progress: show a progress bar on stderr.
+        network: what computes the raw outputs, by default PyTorch.
     """
     device = next(model.parameters()).device
     size = height_width(input_size)
-    network = FastDarknet(model, device=device)
+    network = network or build_network(model, "torch", size, device=device)
     found: list[Found] = []
     starts = range(0, len(photos), batch_size)
     for start in tqdm(starts, "evaluating", disable=not progress, leave=False):

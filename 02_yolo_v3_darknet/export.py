@@ -17,15 +17,10 @@ Exit code: 0 when the file was written and agrees, 2 when not.
 """
 
 import argparse
-import io
-import json
 import sys
-import warnings
-from inspect import signature
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -33,34 +28,16 @@ from torch import Tensor, nn
 from boxes import InputSize, cxcywh_to_xyxy, decode_fractions, height_width, parse_size
 from common.command import Command
 from common.files import replacing
-from darknet.network import Darknet, DarknetFileError, run_layers
+from darknet.network import Darknet, DarknetFileError
 from detector import read_names
 from speed.fast import folded
+from speed.onnx_file import RawDarknet, to_onnx
 
 TOLERANCE = 1e-4  # largest difference from PyTorch, as a share of an output's range
-OPSET = 17  # the newest that PyTorch's older exporter writes in all versions from 2.4 on
 
 
 class ExportError(ValueError):
     """An exported model does not give what PyTorch gives."""
-
-
-class RawDarknet(nn.Module):
-    """A network without the checks of its input, which an exported graph has no place for.
-
-    Args:
-        model: the network.
-        input_size: (height, width) in pixels.
-    """
-
-    def __init__(self, model: Darknet, input_size: tuple[int, int]):
-        super().__init__()
-        self.stages, self.layers, self.outputs = model.stages, model.layers, model.outputs
-        self.input_size = input_size
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images (B, 3, H, W) to the maps of the outputs."""
-        return tuple(run_layers(self.layers, self.stages, images))
 
 
 class DecodedDarknet(RawDarknet):
@@ -115,7 +92,7 @@ def export_onnx(
     kind = RawDarknet if raw else DecodedDarknet
     network = kind(folded(model).cpu(), (height, width)).eval()
     outputs = [f"output_{i}" for i in range(len(model.outputs))] if raw else ["boxes", "scores"]
-    content = _to_onnx(network, images, outputs, names)
+    content = to_onnx(network, images, outputs, names)
     difference = max(largest_difference(content, network, images[:count]) for count in (1, 2))
     if not difference <= TOLERANCE:
         raise ExportError(
@@ -125,33 +102,6 @@ def export_onnx(
     with replacing(Path(path)) as file:
         file.write(content)
     return difference
-
-
-def _to_onnx(
-    network: nn.Module, images: Tensor, outputs: list[str], names: list[str] | None
-) -> bytes:
-    """Trace a network. PyTorch's older exporter is the one that all versions from 2.4 on have and
-    that needs no further package."""
-    options = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        # Shapes become constants, as they should: height and width are fixed.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (images,),
-            file,
-            input_names=["images"],
-            output_names=outputs,
-            dynamic_axes={name: {0: "batch"} for name in ("images", *outputs)},
-            opset_version=OPSET,
-            **options,
-        )
-    model = onnx.load_from_string(file.getvalue())
-    if names is not None:
-        onnx.helper.set_model_props(model, {"names": json.dumps(names)})
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
 
 
 @torch.inference_mode()

@@ -21,7 +21,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from darknet.sections import DarknetFileError, Notes, read_sections
+from darknet.sections import (
+    REFUSED_BLOCKS,
+    REFUSED_KEYS,
+    DarknetFileError,
+    Notes,
+    read_sections,
+)
 
 NETWORKS = Path(__file__).parent / "networks"  # cfg files and COCO's names
 MAX_LAYERS = 2_000
@@ -148,7 +154,10 @@ class Maxpool(Block):
 
     @property
     def padding_pixels(self) -> int:
-        return self.window - 1 if self.padding is None else self.padding
+        padding = self.window - 1 if self.padding is None else self.padding
+        if (padding + 1) // 2 >= self.window:
+            raise ValueError(f"padding={padding} leaves nothing in a window of {self.window}")
+        return padding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,7 +205,6 @@ class Yolo(Block):
     classes: int = integer(20, 1, 10_000)
     num: int = integer(1, 1, 100)
     scale_x_y: float = number(1.0)
-    new_coords: int = integer(0, 0, 0)
 
     @property
     def anchors_wh(self) -> tuple[tuple[float, float], ...]:
@@ -234,6 +242,10 @@ def parse_cfg(path: str | Path) -> list[Block]:
     """
     blocks, notes = [], Notes()
     for name, line, entries in read_sections(path):
+        if name in REFUSED_BLOCKS:
+            raise DarknetFileError(
+                f"{path}, line {line}: [{name}] cannot be run: it is {REFUSED_BLOCKS[name]}"
+            )
         if name not in BLOCKS:
             known = ", ".join(sorted(BLOCKS))
             raise DarknetFileError(f"{path}, line {line}: unknown block [{name}]; known: {known}")
@@ -276,6 +288,12 @@ def _read_block(
             except ValueError as error:
                 raise DarknetFileError(f"{place}: {error}") from None
         elif key in kind.TRAINING_KEYS:
+            extra[key] = value
+        elif key in REFUSED_KEYS:
+            harmless, reason = REFUSED_KEYS[key]
+            if value != harmless:
+                name = kind.__name__.lower()
+                raise DarknetFileError(f"{place}: this [{name}] cannot be run: {reason}")
             extra[key] = value
         elif key in kind.RARE_KEYS or (kind is Net and _is_no_size(key)):
             extra[key] = value

@@ -126,9 +126,7 @@ def _join(shapes: list[Shape], block: Block) -> Shape:
         sizes = ", ".join(f"{h} x {w}" for _, h, w in shapes)
         raise ValueError(f"joins maps of different height x width: {sizes}")
     if isinstance(block, Shortcut):
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"adds maps of {shapes[0][0]} and {shapes[1][0]} channels")
-        return shapes[0]
+        return shapes[0]  # of several numbers of channels, that of the layer before counts
     return (sum(channels for channels, _, _ in shapes), *shapes[0][1:])
 
 

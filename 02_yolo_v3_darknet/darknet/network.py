@@ -101,7 +101,9 @@ class MaxpoolStage(nn.Module):
             x.shape[-1] % self.stride or x.shape[-2] % self.stride
         ):
             return F.max_pool2d(x, self.window, self.stride)  # no window reaches the padding
-        x = F.pad(x, (before, after, before, after), value=float("-inf"))
+        # The edge once more never wins over itself. Minus infinity would do as well, but is no
+        # number that eight bits can count up to.
+        x = F.pad(x, (before, after, before, after), mode="replicate")
         return F.max_pool2d(x, self.window, self.stride)
 
 
@@ -129,13 +131,22 @@ class RouteStage(nn.Module):
 
 
 class ShortcutStage(nn.Module):
-    """[shortcut]: the sum of two maps of one shape."""
+    """[shortcut]: the sum of two maps of one size, with the channels of the first.
+
+    Where the second has fewer channels, the rest of the first stays; where it has more, they are
+    left out.
+    """
 
     def __init__(self, block: Shortcut):
         super().__init__()
         self.activation = block.activation
 
     def forward(self, x: Tensor, skipped: Tensor) -> Tensor:
+        missing = x.shape[1] - skipped.shape[1]
+        if missing < 0:
+            skipped = skipped[:, :missing]
+        elif missing > 0:
+            skipped = F.pad(skipped, (0, 0, 0, 0, 0, missing))
         return activate(x + skipped, self.activation)
 
 

@@ -1,4 +1,7 @@
-"""Cut Darknet's .cfg files into blocks of text, and say what in them is odd but can be read."""
+"""Cut Darknet's .cfg files into blocks of text, and say what in them is odd but can be read.
+
+Also the list of what Darknet's kin know and this lesson does not build, with the reason.
+"""
 
 import dataclasses
 import re
@@ -7,6 +10,34 @@ from pathlib import Path
 from typing import ClassVar
 
 MAX_CFG_BYTES = 1_000_000  # yolov3.cfg has 10 KB
+
+CLASSIFIER = "a layer of classifiers; this lesson builds detectors"
+RECURRENT = "a layer for texts and films, which remembers what came before"
+ATTENTION = "YOLOv4's attention: it multiplies two maps, and none of YOLOv3 does"
+REFUSED_BLOCKS = {
+    **dict.fromkeys("connected local dropout softmax cost crop normalization".split(), CLASSIFIER),
+    **dict.fromkeys("rnn gru lstm crnn conv_lstm".split(), RECURRENT),
+    "avgpool": "a mean over the map, of classifiers and of YOLOv4's attention",
+    "sam": ATTENTION,
+    "scale_channels": ATTENTION,
+    "detection": "the output of YOLOv1, which has no anchors",
+    "region": "the output of YOLOv2, whose classes exclude one another",
+    "reorg": "YOLOv2's way to lay pixels into channels",
+    "reorg3d": "YOLOv2's way to lay pixels into channels",
+    "Gaussian_yolo": "an output of Gaussian YOLOv3, whose boxes have variances",
+    "contrastive": "a loss for training that follows objects from frame to frame",
+}
+# Keys that make another layer of a block: the values that do not, and what it would be.
+REFUSED_KEYS = {
+    "new_coords": ("0", "boxes are decoded as in Scaled-YOLOv4, without logistic and exponential"),
+    "weights_type": ("none", "YOLOv4's sum with learned weights (BiFPN)"),
+    "antialiasing": ("0", "YOLOv4's blur behind a stride"),
+    "maxpool_depth": ("0", "YOLOv4's pooling over channels"),
+    "dilation": ("1", "kernels with gaps"),
+    "xnor": ("0", "kernels of one bit"),
+    "binary": ("0", "kernels of one bit"),
+    "reverse": ("0", "an upsampling that shrinks"),
+}
 
 
 class DarknetFileError(ValueError):

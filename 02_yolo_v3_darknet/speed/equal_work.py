@@ -97,6 +97,8 @@ def detections_differ(
 def check_equal_work(pipelines: dict[str, Pipeline], work: Work) -> list[str]:
     """Compare what all variants find, and their raw outputs, with the first variant's.
 
+    int8 is left out: its maps are other ones. What that costs is measured in AP.
+
     Returns:
         One line for each difference; none when all do the same work.
     """
@@ -106,8 +108,9 @@ def check_equal_work(pipelines: dict[str, Pipeline], work: Work) -> list[str]:
     expected, maps = find(reference, [photo])[0], None
     lines = []
     for name, pipeline in pipelines.items():
-        half = name.endswith(("bf16", "fp16")) or name == "cuda-compiled"
-        score_tolerance, map_tolerance = TOLERANCES["half" if half else "full"]
+        if name.endswith("int8"):
+            continue
+        score_tolerance, map_tolerance = TOLERANCES["half" if name.endswith("bf16") else "full"]
         found = find(pipeline, [photo])[0]
         if detections_differ(found, expected, score_tolerance, work.score_threshold):
             lines.append(f"{name} and {first} find different boxes: {found} and {expected}")

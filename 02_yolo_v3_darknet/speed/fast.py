@@ -78,12 +78,3 @@ class FastDarknet(nn.Module):
         """See `Darknet.forward`; images of any float dtype, outputs in the chosen precision."""
         self.network.check_images(images)
         return self.run(images.to(self.dtype, memory_format=torch.channels_last))
-
-
-def has_bfloat16_instructions() -> bool:
-    """Whether this CPU computes bfloat16 natively; without, it is emulated and many times
-    slower."""
-    flag = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    matrix = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    arm = getattr(torch.backends.cpu, "get_cpu_capability", str)() in {"SVE256", "SVE"}
-    return bool((flag and flag()) or (matrix and matrix()) or arm)

@@ -26,17 +26,18 @@ if TYPE_CHECKING:
 
     from boxes import Letterbox
 
-OUR_OPTIONS: dict[str, dict] = {
-    "ours-eager": {"device": "cpu", "optimized": False},
-    "ours-fp32": {"device": "cpu"},
-    "ours-bf16": {"device": "cpu", "precision": "bf16"},
-    "ours-compiled": {"device": "cpu", "compiled": True},
-    "cuda-fp32": {"device": "cuda"},
-    "cuda-fp16": {"device": "cuda", "precision": "fp16"},
-    "cuda-bf16": {"device": "cuda", "precision": "bf16"},
-    "cuda-compiled": {"device": "cuda", "precision": "fp16", "compiled": True},
-}
-VARIANTS = (*OUR_OPTIONS, "opencv")
+# Engine and precision: the lesson's own (see `speed/engines.py`), and OpenCV's importer.
+VARIANTS = (
+    "torch-fp32",
+    "torch-bf16",
+    "onnxruntime-fp32",
+    "onnxruntime-int8",
+    "openvino-fp32",
+    "openvino-bf16",
+    "openvino-int8",
+    "opencv-fp32",
+)
+OPENCV = VARIANTS[-1]
 
 Found = tuple[int, float, tuple[float, float, float, float]]
 
@@ -81,7 +82,7 @@ def find(pipeline: Pipeline, photos: Sequence[np.ndarray]) -> list[list[Found]]:
 
 
 class OurPipeline:
-    """`Detector`, with one of the sets of options in `OUR_OPTIONS`."""
+    """`Detector` on the CPU, with the engine and precision of a variant."""
 
     def __init__(self, work: Work, variant: str):
         # Here and not above: the memory of the other pipelines must not contain PyTorch.
@@ -90,6 +91,7 @@ class OurPipeline:
         from detector import Detector
 
         torch.set_num_threads(work.threads)
+        engine, precision = variant.split("-")
         self.detector = Detector(
             cfg=work.cfg,
             weights=work.weights,
@@ -97,24 +99,20 @@ class OurPipeline:
             size=work.size,
             score_threshold=work.score_threshold,
             iou_threshold=work.iou_threshold,
-            **OUR_OPTIONS[variant],
+            device="cpu",
+            engine=engine,
+            precision=precision,
         )
-        on_gpu = self.detector.device.type == "cuda"
-        self._wait = torch.cuda.synchronize if on_gpu else lambda: None
 
     def preprocess(self, photos: Sequence[np.ndarray]) -> tuple["Tensor", list["Letterbox"]]:
         """Letterbox, as Darknet does it."""
-        prepared = self.detector.preprocess(photos)
-        self._wait()
-        return prepared
+        return self.detector.preprocess(photos)
 
     def forward(
         self, prepared: tuple["Tensor", list["Letterbox"]]
     ) -> tuple[list["Tensor"], list["Letterbox"]]:
         """The raw outputs, and how to find the way back to the photos."""
-        raw = self.detector.forward(prepared[0])
-        self._wait()
-        return raw, prepared[1]
+        return self.detector.forward(prepared[0]), prepared[1]
 
     def postprocess(self, raw: tuple[list["Tensor"], list["Letterbox"]]) -> list[list[Found]]:
         """Decode, threshold, suppress, and back to the photo."""
@@ -127,8 +125,7 @@ class OurPipeline:
         """The raw outputs, float32 (B, A * (5 + C), H, W) each, of float32 (B, 3, size, size)."""
         import torch
 
-        tensor = torch.from_numpy(images).to(self.detector.device)
-        return [raw.float().cpu().numpy() for raw in self.detector.forward(tensor)]
+        return [raw.float().numpy() for raw in self.detector.forward(torch.from_numpy(images))]
 
 
 class OpenCVPipeline:
@@ -198,7 +195,7 @@ class OpenCVPipeline:
 
 def build(variant: str, work: Work) -> Pipeline:
     """Load one of `VARIANTS`."""
-    return OpenCVPipeline(work) if variant == "opencv" else OurPipeline(work, variant)
+    return OpenCVPipeline(work) if variant == OPENCV else OurPipeline(work, variant)
 
 
 def peak_megabytes() -> float | None:
@@ -232,7 +229,7 @@ def main(arguments: list[str]) -> int:
     variant, work_json, batch, loads = arguments
     work = Work(**json.loads(work_json))
     photos = [read_photo(work.photo)] * int(batch)
-    if variant in OUR_OPTIONS:
+    if variant != OPENCV:
         import detector  # noqa: F401 (importing PyTorch is not part of loading a model)
     seconds = [load_and_run(variant, work, photos)]
     peak = peak_megabytes()

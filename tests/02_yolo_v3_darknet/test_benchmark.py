@@ -17,6 +17,7 @@ import benchmark
 from darknet.download import DownloadError
 from darknet.network import Darknet
 from detector import Detector
+from speed import engines
 from speed import equal_work as benchmark_checks
 from speed import pipelines as benchmark_pipelines
 from speed.pipelines import OpenCVPipeline, OurPipeline, Work, find
@@ -24,9 +25,10 @@ from speed.pipelines import OpenCVPipeline, OurPipeline, Work, find
 LESSON = Path(benchmark.__file__).parent
 SIZE = 64
 RECORD_KEYS = [
-    "variant",
     "model",
     "size",
+    "engine",
+    "precision",
     "batch",
     "load_s",
     "preprocess_ms",
@@ -58,17 +60,15 @@ def count_boxes(found):
 
 
 def test_our_pipeline_is_the_detector(work, photo):
-    found = find(OurPipeline(work, "ours-eager"), [photo])
-    detector = Detector(
-        cfg=work.cfg, weights=work.weights, names=work.names, size=SIZE, optimized=False
-    )
+    found = find(OurPipeline(work, "torch-fp32"), [photo])
+    detector = Detector(cfg=work.cfg, weights=work.weights, names=work.names, size=SIZE)
     assert [(d.class_index, d.score, d.box_xyxy) for d in detector(photo)] == found[0]
     assert len(found[0]) >= 2
 
 
 def test_opencv_pipeline_finds_the_same_in_a_square_photo(work):
     photo = benchmark_checks.square_photo(work)
-    ours = find(OurPipeline(work, "ours-eager"), [photo, photo])
+    ours = find(OurPipeline(work, "torch-fp32"), [photo, photo])
     theirs = find(OpenCVPipeline(work), [photo, photo])
     assert count_boxes(ours) == count_boxes(theirs) and len(ours[0]) >= 2
     for mine, other in zip(ours[1], theirs[1], strict=True):
@@ -91,7 +91,7 @@ def test_opencv_pipeline_squashes_and_scales_to_the_photo(work, photo):
 
 @needs_darknet
 def test_darknet_pipeline_finds_the_same(work, photo):
-    ours = find(OurPipeline(work, "ours-eager"), [photo])[0]
+    ours = find(OurPipeline(work, "torch-fp32"), [photo])[0]
     theirs = find(DarknetPipeline(work), [photo])[0]
     assert not benchmark_checks.detections_differ(ours, theirs, 0.005, 0.25)
     assert len(theirs) >= 2
@@ -126,7 +126,7 @@ def test_another_library_is_an_error(monkeypatch):
 
 
 def test_equal_work_passes(work):
-    names = ["ours-eager", "ours-fp32", "opencv"]
+    names = ["torch-fp32", "onnxruntime-fp32", "opencv-fp32"]
     pipelines = {name: benchmark_pipelines.build(name, work) for name in names}
     if darknet_library.library_path() is not None:
         pipelines["darknet"] = DarknetPipeline(work)
@@ -138,13 +138,13 @@ def test_other_weights_are_not_equal_work(work, tmp_path):
     benchmark_checks.write_random_weights(work.cfg, other)
     wrong = Work(work.cfg, str(other), work.names, work.photo, SIZE)
     pipelines = {
-        "ours-eager": OurPipeline(work, "ours-eager"),
-        "ours-fp32": OurPipeline(wrong, "ours-fp32"),
+        "torch-fp32": OurPipeline(work, "torch-fp32"),
+        "onnxruntime-fp32": OurPipeline(wrong, "onnxruntime-fp32"),
     }
     lines = benchmark_checks.check_equal_work(pipelines, work)
     assert len(lines) == 2
-    assert "ours-fp32 and ours-eager find different boxes" in lines[0]
-    assert "ours-fp32: raw outputs differ by" in lines[1]
+    assert "onnxruntime-fp32 and torch-fp32 find different boxes" in lines[0]
+    assert "onnxruntime-fp32: raw outputs differ by" in lines[1]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_opencv_alone_loads_no_pytorch(work):
 
 def test_probe_measures_memory_of_its_own_process(work):
     ballast = np.ones(60_000_000)  # 480 MB, which must not show in the other process
-    alone = benchmark.probe("ours-fp32", work, 1, 1)
+    alone = benchmark.probe("torch-fp32", work, 1, 1)
     assert alone.keys() == {"load_s", "peak_mb"} and 0 < alone["load_s"] < 60
     if alone["peak_mb"] is not None and sys.platform == "linux":
         here = benchmark_pipelines.peak_megabytes()
@@ -221,8 +221,8 @@ def test_probe_measures_memory_of_its_own_process(work):
 
 def test_probe_tells_what_went_wrong(work):
     wrong = Work(work.cfg, work.weights + ".missing", work.names, work.photo, SIZE)
-    with pytest.raises(ChildProcessError, match="(?s)ours-fp32, alone .* failed.*missing"):
-        benchmark.probe("ours-fp32", wrong, 1, 1)
+    with pytest.raises(ChildProcessError, match="(?s)torch-fp32, alone .* failed.*missing"):
+        benchmark.probe("torch-fp32", wrong, 1, 1)
 
 
 class Recorder:
@@ -263,19 +263,23 @@ def test_take_turns_interleaves_and_gives_milliseconds_per_photo(monkeypatch):
 
 
 def record(variant, total, batch=1, peak=100.0):
-    values = [variant, "yolov3-tiny", 416, batch, 0.5, 1.0, 2.0, 0.1, total, peak]
+    values = ["yolov3-tiny", 416, *variant.split("-"), batch, 0.5, 1.0, 2.0, 0.1, total, peak]
     return dict(zip(RECORD_KEYS, values, strict=True))
 
 
 def test_table_shows_ratios_to_opencv_of_the_same_batch():
-    records = [record("ours-fp32", 30.0), record("opencv", 40.0), record("ours-fp32", 10.0, 4)]
-    table = benchmark.format_table([*records, record("opencv", 40.0, 4, None)])
+    records = [
+        record("torch-fp32", 30.0),
+        record("opencv-fp32", 40.0),
+        record("torch-fp32", 10.0, 4),
+    ]
+    table = benchmark.format_table([*records, record("opencv-fp32", 40.0, 4, None)])
     ratios = [line.split()[-2:] for line in table.splitlines()[3:]]
     assert ratios == [["0.75x", "100"], ["1.00x", "100"], ["0.25x", "100"], ["1.00x", "-"]]
 
 
 def test_table_without_opencv_has_no_ratio():
-    assert benchmark.format_table([record("ours-fp32", 30.0)]).split()[-2:] == ["-", "100"]
+    assert benchmark.format_table([record("torch-fp32", 30.0)]).split()[-2:] == ["-", "100"]
 
 
 def run_main(tmp_path, *more):
@@ -295,22 +299,22 @@ def keep_threads():
 
 def test_command(tmp_path, capsys):
     target = tmp_path / "table.json"
-    variants = ["--variants", "opencv", "ours-fp32", "--json", str(target)]
+    variants = ["--variants", "opencv-fp32", "torch-fp32", "--json", str(target)]
     assert run_main(tmp_path, "--weights", "random", "--batch", "1", "2", *variants) == 0
     records = json.loads(target.read_text())
     assert [list(r) for r in records] == [RECORD_KEYS] * 4
-    assert [(r["variant"], r["batch"]) for r in records] == [
-        ("ours-fp32", 1),
-        ("opencv", 1),
-        ("ours-fp32", 2),
-        ("opencv", 2),
+    assert [(r["engine"], r["precision"], r["batch"]) for r in records] == [
+        ("torch", "fp32", 1),
+        ("opencv", "fp32", 1),
+        ("torch", "fp32", 2),
+        ("opencv", "fp32", 2),
     ]
     for r in records:
         assert (r["model"], r["size"]) == ("yolov3-tiny", 64)
-        assert all(r[key] > 0 for key in RECORD_KEYS[4:9])
+        assert all(r[key] > 0 for key in RECORD_KEYS[5:10])
     out = capsys.readouterr().out
     assert "random values in Darknet's format" in out
-    assert "postprocessing, ours-fp32, batch 2" in out and "1.00x" in out
+    assert "postprocessing, torch-fp32, batch 2" in out and "1.00x" in out
     assert "loading yolov3-tiny-random.weights into the network" in out
 
 
@@ -356,7 +360,7 @@ def test_wrong_usage(options, message, capsys):
 
 
 def test_wrong_size(tmp_path, capsys):
-    options = ["--weights", "random", "--variants", "ours-fp32", "--size", "100"]
+    options = ["--weights", "random", "--variants", "torch-fp32", "--size", "100"]
     assert run_main(tmp_path, *options) == 2
     assert "size must be a multiple of 32" in capsys.readouterr().err
 
@@ -365,44 +369,45 @@ def test_missing_photo_and_weights(tmp_path, capsys):
     missing = str(tmp_path / "none")
     assert run_main(tmp_path, "--weights", "random", "--photo", missing) == 2
     assert f"{missing}: there is no such file" in capsys.readouterr().err
-    assert run_main(tmp_path, "--weights", missing, "--variants", "ours-fp32") == 2
+    assert run_main(tmp_path, "--weights", missing, "--variants", "torch-fp32") == 2
     assert f"{missing}: cannot be read" in capsys.readouterr().err
 
 
 def test_what_a_machine_lacks_is_left_out_with_a_reason(monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "has_bfloat16_instructions", lambda: False)
-    monkeypatch.setattr(benchmark.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(engines, "has_bfloat16_instructions", lambda: False)
+    monkeypatch.setattr(engines, "has_int8_instructions", lambda: False)
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "openvino" else name)
     monkeypatch.delattr(benchmark.cv2.dnn, "readNetFromDarknet", raising=False)
-    assert benchmark.choose_variants(None, compiled=False) == ["ours-eager", "ours-fp32"]
+    assert benchmark.choose_variants() == ["torch-fp32", "onnxruntime-fp32"]
     out = capsys.readouterr().out
     for text in (
-        "ours-bf16 is left out: this processor has no bfloat16 instructions",
-        "cuda-fp16 is left out: PyTorch finds no CUDA GPU",
-        "opencv is left out: OpenCV",
+        "torch-bf16 is left out: precision bf16: this processor has no instructions for it",
+        "onnxruntime-int8 is left out: precision int8: this processor has no instructions for it",
+        "openvino-fp32 is left out: engine openvino needs the package openvino, which is not",
+        "opencv-fp32 is left out: OpenCV",
     ):
         assert text in out
-    assert "compiled" not in out
 
 
-def test_compiled_variants_are_opt_in(monkeypatch):
+def test_variants_keep_their_order(monkeypatch):
     monkeypatch.setattr(benchmark, "reason_to_leave_out", lambda name: None)
-    assert "ours-compiled" not in benchmark.choose_variants(None, compiled=False)
-    assert benchmark.choose_variants(None, compiled=True) == list(benchmark.VARIANTS)
-    assert benchmark.choose_variants(["ours-compiled"], compiled=False) == ["ours-compiled"]
+    assert benchmark.choose_variants() == list(benchmark.VARIANTS)
+    some = ["opencv-fp32", "torch-bf16"]
+    assert benchmark.choose_variants(some) == some[::-1]
 
 
 def test_no_variant_left(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "reason_to_leave_out", lambda name: "not here")
-    assert run_main(tmp_path, "--weights", "random", "--variants", "opencv") == 2
+    assert run_main(tmp_path, "--weights", "random", "--variants", "opencv-fp32") == 2
     captured = capsys.readouterr()
-    assert "opencv is left out: not here" in captured.out
+    assert "opencv-fp32 is left out: not here" in captured.out
     assert "none of the variants can run" in captured.err
 
 
 def test_different_results_give_exit_code_1(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "check_equal_work", lambda *_: ["opencv finds another box"])
     monkeypatch.setattr(benchmark, "probe", lambda *_: {"load_s": 1.0, "peak_mb": None})
-    options = ["--weights", "random", "--variants", "ours-fp32", "--json"]
+    options = ["--weights", "random", "--variants", "torch-fp32", "--json"]
     assert run_main(tmp_path, *options, str(tmp_path / "t.json")) == 1
     assert "error: opencv finds another box" in capsys.readouterr().err
     assert json.loads((tmp_path / "t.json").read_text())[0]["peak_mb"] is None
@@ -413,7 +418,7 @@ def test_help_teaches(capsys):
         benchmark.main(["--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    assert "ours-fp32" in out and "examples:" in out and "exit code:" in out
+    assert "torch-fp32" in out and "examples:" in out and "exit code:" in out
 
 
 def test_ctrl_c_ends_without_a_traceback(tmp_path, monkeypatch, capsys):
@@ -421,5 +426,5 @@ def test_ctrl_c_ends_without_a_traceback(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(benchmark, "measure", interrupted)
-    assert run_main(tmp_path, "--weights", "random", "--variants", "ours-fp32") == 2
+    assert run_main(tmp_path, "--weights", "random", "--variants", "torch-fp32") == 2
     assert "stopped; nothing was written" in capsys.readouterr().err

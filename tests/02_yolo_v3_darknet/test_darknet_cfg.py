@@ -168,7 +168,27 @@ PARSE_ERRORS = [
     (NET + CONV + "filtres=3\n", "line 6: filtres='3': unknown key in [convolutional]; known: act"),
     (NET + "widht=608\n" + CONV, "line 4: widht='608': unknown key in [net]; known: B1, B2, adam"),
     (NET + "inputs=9\n" + CONV, "line 4: inputs='9': unknown key in [net]"),
-    (NET + CONV + "dilation=2\n", "line 6: dilation='2': unknown key in [convolutional]"),
+    (NET + CONV + "dilation=2\n", "line 6: dilation='2': this [convolutional] cannot be run: kern"),
+    (
+        NET + CONV + "xnor=1\n",
+        "xnor='1': this [convolutional] cannot be run: kernels of one",
+    ),
+    (
+        NET + "[shortcut]\nfrom=-2\nweights_type=per_feature\n",
+        "line 6: weights_type='per_feature': "
+        "this [shortcut] cannot be run: YOLOv4's sum with learned weights",
+    ),
+    (NET + "[sam]\nfrom=-2\n", "line 4: [sam] cannot be run: it is YOLOv4's attention"),
+    (
+        NET + "[scale_channels]\n",
+        "[scale_channels] cannot be run: it is YOLOv4's attention",
+    ),
+    (NET + "[region]\n", "line 4: [region] cannot be run: it is the output of YOLOv2"),
+    (
+        NET + "[Gaussian_yolo]\n",
+        "[Gaussian_yolo] cannot be run: it is an output of Gaussian",
+    ),
+    (NET + "[softmax]\n", "[softmax] cannot be run: it is a layer of classifiers"),
     (NET + CONV + "show_receptive_field=1\n", "unknown key in [convolutional]"),
     (
         NET + "[conv]\nfilters=1000000000\n",
@@ -186,7 +206,10 @@ PARSE_ERRORS = [
     (NET + "[route]\nlayers=" + "-1," * 40 + "\n", "has 40 items, at most 32 are allowed"),
     (NET + "[yolo]\nanchors=1,nan\n", "line 5: anchors='1,nan': must be a finite number"),
     (NET + "[yolo]\nanchors=1,1e999\n", "line 5: anchors='1,1e999': must be a finite number"),
-    (NET + "[yolo]\nnew_coords=1\n", "line 5: new_coords='1': must be a whole number from 0 to 0"),
+    (
+        NET + "[yolo]\nnew_coords=1\n",
+        "line 5: new_coords='1': this [yolo] cannot be run: boxes",
+    ),
     (NET + "[maxpool]\n" * 3000, "holds 3001 blocks, 2000 are the most"),
     ("#" * 1_000_001, "1,000,001 bytes are too many for a cfg file"),
 ]
@@ -228,9 +251,10 @@ PLAN_ERRORS = [
         "layer 2: joins maps of different height x width: 32 x 64, 16 x 32",
     ),
     (
-        HEAD + CONV.replace("14", "7") + "[shortcut]\nfrom=0\n",
-        "layer 2: adds maps of 7 and 14 channels",
+        HEAD + "[maxpool]\nsize=2\nstride=2\n[shortcut]\nfrom=0\n",
+        "layer 2: joins maps of different height x width: 16 x 32, 32 x 64",
     ),
+    (HEAD + "[maxpool]\nsize=2\npadding=3\n", "layer 1: padding=3 leaves nothing in a window of 2"),
     (HEAD + CONV + "groups=4\n", "groups=4 does not divide the 14 channels of its input"),
     (HEAD + "[conv]\nfilters=3\ngroups=2\n", "groups=2 does not divide the 3 filters"),
     (HEAD + "[route]\nlayers=0\ngroups=2\ngroup_id=2\n", "cannot take group 2 of 2 from 14"),

@@ -301,7 +301,8 @@ def test_options_that_are_not_allowed(model, photo, options, message, capsys):
         (["--max-frames", "0"], "--max-frames must be 1 or more, got 0"),
         (["--size", "big"], "'big' is no size"),
         (["--model", "yolov9"], "invalid choice: 'yolov9'"),
-        (["--precision", "int8"], "invalid choice: 'int8'"),
+        (["--precision", "int4"], "invalid choice: 'int4'"),
+        (["--engine", "tensorrt"], "invalid choice: 'tensorrt'"),
     ],
 )
 def test_wrong_usage(photo, options, message, capsys):

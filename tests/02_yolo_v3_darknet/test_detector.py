@@ -113,7 +113,10 @@ def test_size_of_two_numbers(files):
         ({"iou_threshold": 2}, "iou_threshold must be from 0 to 1, got 2"),
         ({"optimized": False, "precision": "bf16"}, "need optimized=True"),
         ({"optimized": False, "compiled": True}, "need optimized=True"),
-        ({"precision": "fp8"}, "precision is 'fp8'; allowed are auto, fp32, fp16, bf16"),
+        (
+            {"precision": "fp8"},
+            "engine torch has no precision 'fp8'; it has auto, fp32, fp16, bf16",
+        ),
         ({"precision": "fp16"}, "fp16 needs a CUDA GPU"),
         ({"device": "toaster"}, "device 'toaster' cannot be used"),
         ({"names": None}, "needs all three files"),

@@ -151,8 +151,8 @@ def test_a_file_that_differs_is_not_written(model, tmp_path, monkeypatch):
         other.stages[0].conv.bias.data += 0.01
         return to_onnx(export.RawDarknet(other, SIZE), *rest)
 
-    to_onnx = export._to_onnx
-    monkeypatch.setattr(export, "_to_onnx", with_another_bias)
+    to_onnx = export.to_onnx
+    monkeypatch.setattr(export, "to_onnx", with_another_bias)
     with pytest.raises(ExportError, match=r"net\.onnx: onnxruntime differs from PyTorch by .* of"):
         export_onnx(model, tmp_path / "net.onnx", raw=True)
     assert not list(tmp_path.iterdir())

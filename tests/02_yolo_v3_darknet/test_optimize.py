@@ -6,7 +6,8 @@ import torch.nn.functional as F
 
 from darknet.cfg import Convolutional
 from darknet.network import ConvolutionStage, Darknet
-from speed.fast import FastDarknet, fold_batch_norm, folded, has_bfloat16_instructions
+from speed.engines import has_bfloat16_instructions, has_int8_instructions
+from speed.fast import FastDarknet, fold_batch_norm, folded
 
 CFG = """[net]
 width=64
@@ -157,4 +158,4 @@ def test_unknown_precision_and_half_on_the_cpu(mixed):
 
 
 def test_processor_question_has_an_answer():
-    assert has_bfloat16_instructions() in (True, False)
+    assert {has_bfloat16_instructions(), has_int8_instructions()} <= {True, False}

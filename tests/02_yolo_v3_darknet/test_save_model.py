@@ -115,7 +115,7 @@ def test_training_lowers_the_loss(trained):
 
 def test_it_finds_the_objects(work):
     images, targets = scenes(20, seed=10_000)
-    pipeline = OurPipeline(work, "ours-fp32")
+    pipeline = OurPipeline(work, "torch-fp32")
     hits = 0
     for number, image in enumerate(images):
         found = find(pipeline, [image])[0]
@@ -126,14 +126,14 @@ def test_it_finds_the_objects(work):
     assert hits >= 0.5 * len(targets)
 
 
-@pytest.mark.parametrize("program", ["ours-eager", "opencv", "darknet"])
+@pytest.mark.parametrize("program", ["onnxruntime-fp32", "opencv-fp32", "darknet"])
 def test_all_programs_find_the_same(work, request, program):
     if program == "darknet":
         request.getfixturevalue("libdarknet")
         other = DarknetPipeline(work)
     else:
-        other = OpenCVPipeline(work) if program == "opencv" else OurPipeline(work, program)
-    ours, count = OurPipeline(work, "ours-fp32"), 0
+        other = OpenCVPipeline(work) if program == "opencv-fp32" else OurPipeline(work, program)
+    ours, count = OurPipeline(work, "torch-fp32"), 0
     for image in scenes(20, seed=20_000)[0]:
         found = find(ours, [image])[0]
         assert_same(find(other, [image])[0], found)
