@@ -155,6 +155,43 @@ def test_a_file_that_does_not_say_its_length(monkeypatch, tmp_path):
     assert numbers == [0, 1, 4, 5] and source.lost == [2, 3] and source.missing == 0
 
 
+def test_a_camera_goes_on_after_a_lost_picture(monkeypatch):
+    def capture(source):
+        return Capture([1, 100, None, 300, *[None] * 5, 900, *[None] * 6, 1500], 0)
+
+    monkeypatch.setattr(video.cv2, "VideoCapture", capture)
+    numbers, source = read(0)
+    assert numbers == [0, 1, 3, 9] and source.lost == [2, 4, 5, 6, 7, 8]
+    assert source.problems() == [
+        "camera 0: frames 2, 4, 5, 6, 7 and 1 more (from 0) cannot be read; the others were",
+        "camera 0: gives no more pictures; is it still plugged in?",
+    ]
+    source = VideoSource(0)
+    assert len(list(islice(source, 3))) == 3  # stopped by who asked for three
+    assert source.problems() == ["camera 0: frame 2 (from 0) cannot be read; the others were"]
+
+
+def test_a_frame_that_the_model_fails_on_is_one_frame(
+    small_detector, tmp_path, monkeypatch, capsys
+):
+    original = detect.Detector.preprocess
+
+    def picky(self, photos):
+        if any(43 < photo.mean() < 47 for photo in photos):  # frame 7, see write_film
+            raise RuntimeError("not enough memory")
+        return original(self, photos)
+
+    monkeypatch.setattr(detect.Detector, "preprocess", picky)
+    path, target = write_film(tmp_path / "film.avi"), tmp_path / "found.json"
+    files = [text for key, file in small_detector.items() for text in (f"--{key}", str(file))]
+    options = [*files, "--device", "cpu", "--batch-size", "4", "--json", str(target)]
+    assert detect.main([str(path), *options]) == 1
+    frames = [record["frame"] for record in json.loads(target.read_text())]
+    assert frames == [number for number in range(FRAMES) if number != 7]
+    errors = capsys.readouterr().err
+    assert errors.count(f"error: {path}, frame 7: not enough memory") == 1
+
+
 def test_a_film_without_a_good_frame(monkeypatch, tmp_path):
     with pytest.raises(PhotoError, match="film.webm: no frame of it can be read"):
         played(monkeypatch, tmp_path, [None] * 5, 5)
