@@ -9,5 +9,8 @@ function reachWhatScrolls() {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   }
 }
-addEventListener("load", reachWhatScrolls);
+addEventListener("load", () => {
+  reachWhatScrolls();
+  window.MathJax?.startup?.promise?.then(reachWhatScrolls);  // formulas are set later
+});
 addEventListener("resize", reachWhatScrolls);

@@ -3,6 +3,8 @@ window.look = (() => {
   const short = (node) => (node.outerHTML || node.textContent || "").replace(/\s+/g, " ").slice(0, 160);
   const shown = (node) => node.checkVisibility({ visibilityProperty: true, opacityProperty: true });
   const everywhere = (css) => [...document.querySelectorAll(css)];
+  // The browser tells a page of its new size with the next frame; the one after it shows the answer.
+  const frame = () => new Promise((done) => requestAnimationFrame(done));
   const quiet = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
   // Resolves when all pictures and formulas had their chance.
@@ -75,6 +77,8 @@ window.look = (() => {
   // axe-core's serious and critical findings, of these rules or of all. Long pages have thousands
   // of coloured words of code; their colours are those of the short pages, where all are looked at.
   async function findings(rules) {
+    await frame();
+    await frame();
     const options = { resultTypes: ["violations"] };
     if (rules) options.runOnly = { type: "rule", values: rules };
     if (document.querySelectorAll("pre span, .sig span").length > 400)
