@@ -69,10 +69,10 @@ def written_text(path: Path) -> str:
 
 
 def requirements(path: Path) -> dict[str, str]:
-    """Return the packages of a requirements file and their bounds."""
+    """Return the packages of a requirements file and their bounds, the optional ones too."""
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines():
-        match = re.match(r"([A-Za-z0-9][\w.-]*)\s*([^#]*)", line)
+        match = re.match(r"(?:# optional: )?([A-Za-z0-9][\w.-]*)\s*([^#]*)", line)
         if match:
             found[match[1].lower().replace("_", "-")] = match[2].strip()
     return found
@@ -150,5 +150,10 @@ def test_forbidden_words_are_found() -> None:
 
 def test_requirements_are_read(tmp_path: Path) -> None:
     path = tmp_path / "requirements.txt"
-    path.write_text("# text\n-r other.txt\nTorch>=2.4\nscikit_image>=0.22,<1  # why\n\ntimm\n")
-    assert requirements(path) == {"torch": ">=2.4", "scikit-image": ">=0.22,<1", "timm": ""}
+    path.write_text(
+        "# text\n-r other.txt\nTorch>=2.4\nscikit_image>=0.22,<1  # why\n\ntimm\n"
+        "# optional: openvino>=2\n"
+    )
+    assert requirements(path) == {
+        "torch": ">=2.4", "scikit-image": ">=0.22,<1", "timm": "", "openvino": ">=2"
+    }  # fmt: skip
