@@ -128,6 +128,10 @@ class SegmentationDataset(ImageDataset):
         """Return the file of an item's picture."""
         return self._items[index][1]
 
+    def pairs(self) -> list[tuple[Path, Masks]]:
+        """Return the files of all pairs of a picture and a mask."""
+        return [(image, mask) for _, image, mask in self._items]
+
     def files(self) -> list[Path]:
         """Return the files of all pictures."""
         return [image for _, image, _ in self._items]

@@ -90,9 +90,13 @@ def prepare(
     """
     check_batch(settings, processes.world_size)
     torch.manual_seed(mix_seed(settings.seed))
-    num_classes, half_size = len(data.class_names), settings.half_size
-    model = build_model(settings.model, num_classes, settings.pretrained, half_size)
-    model.to(processes.device)
+    model = build_model(
+        settings.model,
+        len(data.class_names),
+        settings.pretrained,
+        settings.half_size,
+        settings.skips,
+    ).to(processes.device)
     optimizer = make_optimizer(
         model,
         settings.optimizer,
