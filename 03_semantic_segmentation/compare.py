@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from common.compare_command import compare_main
+from common.masks.augmentation import evaluation_transforms, training_transforms
+from common.masks.class_table import numbered_classes
+from common.masks.rare_class import RARE_CLASSES, write_rare_masks
 from common.street.parts import (
     NUM_TEST_SCENES,
     NUM_VALIDATION_SCENES,
@@ -22,9 +25,6 @@ from common.street.parts import (
 from dataset import SegmentationData, SegmentationDataset, load_data
 from engine import train
 from evaluation import predict_labels
-from masks.augmentation import evaluation_transforms, training_transforms
-from masks.class_table import numbered_classes
-from masks.rare_class import RARE_CLASSES, write_rare_masks
 from metrics import BoundaryErrors, ConfusionMatrix, summarize
 from settings import Settings, make_settings
 

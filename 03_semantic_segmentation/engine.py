@@ -22,7 +22,7 @@ from common.training import make_optimizer, warmup_cosine
 from dataset import SegmentationData, count_pixels
 from evaluation import evaluate
 from losses import balanced_class_weights, total_loss
-from models import build_model, pretrained_parameters
+from networks.models import build_model, pretrained_parameters
 from settings import Settings
 
 

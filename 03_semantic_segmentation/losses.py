@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from masks import IGNORE_INDEX
+from common.masks import IGNORE_INDEX
 
 LOSSES = ("cross_entropy", "dice", "focal")
 DICE_SMOOTHING = 1.0  # pixels; keeps the quotient steady for classes of a few pixels

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from masks import IGNORE_INDEX
+from common.masks import IGNORE_INDEX
 
 NEAR = 2.0  # pixels from a boundary
 

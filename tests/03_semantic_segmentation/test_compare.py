@@ -9,10 +9,10 @@ from PIL import Image
 
 import compare
 from common.comparison import read_comparison
+from common.masks.rare_class import RARE_CLASSES, union, write_rare_masks
 from common.settings import plain_values
 from common.street.scenes import draw_scene, write_dataset
 from dataset import SegmentationData, load_data
-from masks.rare_class import RARE_CLASSES, union, write_rare_masks
 from metrics import BoundaryErrors, distance_to_boundary
 from settings import make_settings
 

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-import export
 from common.checkpoint import save_checkpoint
 from common.settings import plain_values
 from common.street.scenes import draw_scene
-from export import ExportError, LabelsAndScores, compare, export_onnx, load_pictures, main
-from models import build_model, load_model
+from networks import export
+from networks.export import ExportError, LabelsAndScores, compare, export_onnx, load_pictures, main
+from networks.models import build_model, load_model
 from settings import MODELS, make_settings
 
 NAMES = ("ground", "thing", "sky")

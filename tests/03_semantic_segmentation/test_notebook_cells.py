@@ -10,11 +10,11 @@ from torch import nn
 
 import engine
 import losses
-import models
 import unet
 from common.loading import mix_seed, training_loader
+from common.masks.augmentation import evaluation_transforms
 from dataset import SegmentationDataset, load_data
-from masks.augmentation import evaluation_transforms
+from networks import models
 from settings import make_settings
 
 NOTEBOOK = Path(engine.__file__).with_name("semantic_segmentation.ipynb")

@@ -7,10 +7,10 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-import models
 from common.efficientnet_lite import PretrainedWeightsError
 from evaluation import confusion_matrix, predict_labels, window_starts
-from models import MODELS, SegmentationModel, build_model, deeplabv3, smp_unet, unet
+from networks import models
+from networks.models import MODELS, SegmentationModel, build_model, deeplabv3, smp_unet, unet
 from unet import PAPER_WIDTHS, DoubleConvolution, Encoder, UNet
 
 
