@@ -163,6 +163,7 @@ def load_pictures(source: str | None) -> list[Tensor]:
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
+    parser.prog = "python -m networks.export"
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="best.pt of a training run")
     add("--out", type=Path, required=True, metavar="FILE", help="the ONNX file to write")

@@ -74,6 +74,18 @@ def test_the_network_is_the_modules(sources, names):
     torch.testing.assert_close(ours.eval()(images), module.eval()(images))
 
 
+def test_the_first_weights_are_the_modules(sources, names):
+    names |= {"K": 5, "image": torch.rand(3, 24, 32)}
+    for text in ("def double_convolution(", "class Up(", "class OurUNet(", "def first_weights("):
+        run_cell(sources, names, text)
+    torch.manual_seed(7)
+    ours = names["OurUNet"](5, (4, 6, 8)).apply(names["first_weights"])
+    torch.manual_seed(7)
+    module = unet.UNet(5, (4, 6, 8))
+    for one, other in zip(ours.parameters(), module.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
