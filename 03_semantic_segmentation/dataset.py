@@ -25,21 +25,21 @@ from torchvision import tv_tensors
 
 from common.findings import DataError, Findings, report_lines
 from common.image_dataset import ImageDataset, Target, Transforms
+from common.masks.augmentation import evaluation_transforms, training_transforms
+from common.masks.checks import Seen, check_sizes
+from common.masks.class_table import ClassTable, numbered_classes
+from common.masks.folders import MASK_FOLDERS, find_layout
+from common.masks.label_maps import Masks, read_instances, read_label_map, read_object_masks
+from common.masks.layout import find_pairs, find_tables
+from common.masks.nuclei import fetch_nuclei
+from common.masks.reading import check_names, check_training, open_folder, read_list
+from common.masks.survey import survey_folder
 from common.parts import PartsError, read_parts
 from common.penn_fudan import fetch_penn_fudan
 from common.photos import read_photo
 from common.street.parts import NUM_TEST_SCENES, NUM_VALIDATION_SCENES, STREET_FOLDER, draw_part
 from common.street.scenes import SEMANTIC_CLASSES
 from common.survey import Survey
-from masks.augmentation import evaluation_transforms, training_transforms
-from masks.checks import Seen, check_sizes
-from masks.class_table import ClassTable, numbered_classes
-from masks.folders import MASK_FOLDERS, find_layout
-from masks.label_maps import Masks, read_instances, read_label_map, read_object_masks
-from masks.layout import find_pairs, find_tables
-from masks.nuclei import fetch_nuclei
-from masks.reading import check_names, check_training, open_folder, read_list
-from masks.survey import survey_folder
 from settings import Settings
 
 DOWNLOADS = {"penn_fudan": fetch_penn_fudan, "nuclei": fetch_nuclei}
@@ -93,10 +93,10 @@ class SegmentationDataset(ImageDataset):
 
         Args:
             folder: with a folder of pictures and one of masks, or another layout of one list; see
-                `masks/folders.py`.
+                `common/masks/folders.py`.
             transforms, unknown: as for the class.
             table: the classes; None takes the folder's own table. Masks whose values leave no
-                doubt do without one; see `masks/own_values.py`.
+                doubt do without one; see `common/masks/own_values.py`.
             mask_folders: names of the folder of masks.
             on_invalid: "refuse" pairs that cannot be used, or "drop" them and report it.
             progress: show a progress bar on stderr.
@@ -128,6 +128,10 @@ class SegmentationDataset(ImageDataset):
         """Return the file of an item's picture."""
         return self._items[index][1]
 
+    def pairs(self) -> list[tuple[Path, Masks]]:
+        """Return the files of all pairs of a picture and a mask."""
+        return [(image, mask) for _, image, mask in self._items]
+
     def files(self) -> list[Path]:
         """Return the files of all pictures."""
         return [image for _, image, _ in self._items]
@@ -144,7 +148,7 @@ class SegmentationDataset(ImageDataset):
             mended: counts what was not read as it stands there.
 
         Raises:
-            DataError: see `masks.label_maps`.
+            DataError: see `common.masks.label_maps`.
         """
         if isinstance(mask, tuple):
             return read_object_masks(mask, mended)

@@ -22,7 +22,7 @@ from common.training import make_optimizer, warmup_cosine
 from dataset import SegmentationData, count_pixels
 from evaluation import evaluate
 from losses import balanced_class_weights, total_loss
-from models import build_model, pretrained_parameters
+from networks.models import build_model, pretrained_parameters
 from settings import Settings
 
 
@@ -90,9 +90,13 @@ def prepare(
     """
     check_batch(settings, processes.world_size)
     torch.manual_seed(mix_seed(settings.seed))
-    num_classes, half_size = len(data.class_names), settings.half_size
-    model = build_model(settings.model, num_classes, settings.pretrained, half_size)
-    model.to(processes.device)
+    model = build_model(
+        settings.model,
+        len(data.class_names),
+        settings.pretrained,
+        settings.half_size,
+        settings.skips,
+    ).to(processes.device)
     optimizer = make_optimizer(
         model,
         settings.optimizer,

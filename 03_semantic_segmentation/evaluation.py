@@ -34,7 +34,7 @@ def predict_labels(
     """Return the label map of one picture.
 
     Args:
-        model: a model of `models`, in evaluation mode; its output of (1, 3, h, w) is a dict with
+        model: of `networks.models`, in evaluation mode; its output of (1, 3, h, w) is a dict with
             "out" (1, K, h, w).
         image: (3, H, W), float in 0..1 or uint8, of any size from 1 x 1.
         window: (height, width) of the part that the model sees at once.
@@ -130,7 +130,7 @@ def confusion_matrix(
     """Predict every picture in its full size and count pixels by true and predicted class.
 
     Args:
-        model: one of `models`; it is left in the mode it was in.
+        model: one of `networks.models`; it is left in the mode it was in.
         pictures: (image, target), such as a dataset with `evaluation_transforms`.
         num_classes: K.
         window: see `predict_labels`.
@@ -153,7 +153,8 @@ def count_instances(
 ) -> dict[str, dict[str, float]]:
     """Count the objects that a model's label maps hold, against those of the dataset.
 
-    A label map does not say where one object ends and the next begins; see `masks.instances`.
+    A label map does not say where one object ends and the next begins; how they are told apart
+    is in `common.masks.instances`.
 
     Args:
         model, window, progress: as for `confusion_matrix`.
@@ -164,7 +165,7 @@ def count_instances(
         objects are made of the pixels of class 1.
     """
     # Here, as predicting needs none of it.
-    from masks.instances import Counts, connected, count_objects, separated
+    from common.masks.instances import Counts, connected, count_objects, separated
 
     was_training = model.training
     model.eval()

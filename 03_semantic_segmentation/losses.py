@@ -1,8 +1,9 @@
 """Losses for a class per pixel: cross-entropy, Dice, focal, and their weighted sum.
 
 - Cross-entropy with class weights: each pixel is a classification of its own.
-- Dice: Milletari et al., "V-Net" (2016), section 3, written for K classes as the mean over the
-  classes that occur. It compares areas, so a small class counts as much as a large one.
+- Dice: after Milletari et al., "V-Net" (2016), section 3, whose denominator has squares; here it
+  has none. For K classes it is the mean over the classes that occur. It compares areas, so a small
+  class counts as much as a large one.
 - Focal: Lin et al., "Focal Loss for Dense Object Detection" (2017), equation 4. Pixels that are
   right already count little.
 
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from masks import IGNORE_INDEX
+from common.masks import IGNORE_INDEX
 
 LOSSES = ("cross_entropy", "dice", "focal")
 DICE_SMOOTHING = 1.0  # pixels; keeps the quotient steady for classes of a few pixels

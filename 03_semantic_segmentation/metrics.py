@@ -14,10 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
-from masks import IGNORE_INDEX
+from common.masks import IGNORE_INDEX
+
+NEAR = 2.0  # pixels from a boundary
 
 
 class ConfusionMatrix:
@@ -77,6 +81,48 @@ class ConfusionMatrix:
     def _right_and_union(self) -> tuple[Tensor, Tensor]:
         right = self.counts.diag().double()
         return right, self.counts.sum(0) + self.counts.sum(1) - right
+
+
+def distance_to_boundary(labels: np.ndarray) -> np.ndarray:
+    """Return float32 (H, W): pixels from each pixel to the closest one of another label.
+
+    Infinite where all labels of the map, uint8 (H, W), are the same.
+    """
+    if (labels == labels.flat[0]).all():
+        return np.full(labels.shape, np.inf, np.float32)
+    distance = np.zeros(labels.shape, np.float32)
+    for label in np.unique(labels):
+        inside = (labels == label).astype(np.uint8)
+        to_others = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        distance += to_others * inside
+    return distance
+
+
+class BoundaryErrors:
+    """Count wrong pixels close to the boundaries of the truth, and away from them.
+
+    Args:
+        reach: pixels up to this far from one of another class are close.
+        ignore_index: the label of pixels that are not counted.
+    """
+
+    def __init__(self, reach: float = NEAR, ignore_index: int = IGNORE_INDEX) -> None:
+        self.reach, self.ignore_index = reach, ignore_index
+        self.wrong, self.pixels = np.zeros(2, np.int64), np.zeros(2, np.int64)  # near, far
+
+    def update(self, predicted: Tensor, labels: Tensor) -> None:
+        """Add label maps (H, W) of one shape; `labels` may hold ignored pixels."""
+        true, found = labels.numpy(), predicted.numpy()
+        near, counted = distance_to_boundary(true) <= self.reach, true != self.ignore_index
+        for place, group in enumerate((near & counted, ~near & counted)):
+            self.wrong[place] += (true != found)[group].sum()
+            self.pixels[place] += group.sum()
+
+    def shares(self) -> tuple[float, float]:
+        """Return the wrong share of the pixels near boundaries, and of the others; NaN of none."""
+        near, far = (int(w) / int(n) if n else float("nan")
+                     for w, n in zip(self.wrong, self.pixels, strict=True))  # fmt: skip
+        return near, far
 
 
 def summarize(matrix: ConfusionMatrix, class_names: Sequence[str]) -> dict[str, Any]:

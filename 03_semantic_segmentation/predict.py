@@ -33,6 +33,7 @@ from torch import nn
 
 from common.command import Command, make_parser
 from common.files import replacing
+from common.masks.overlays import overlay, palette_image
 from common.photo_command import (
     add_photo_options,
     find_photos,
@@ -41,8 +42,7 @@ from common.photo_command import (
 )
 from common.predictions import class_entries, photo_entry
 from evaluation import DEFAULT_OVERLAP, predict_labels
-from masks.overlays import overlay, palette_image
-from models import load_model
+from networks.models import load_model
 
 AREA_COLUMNS = ("file", "label", "class_name", "pixels", "share")
 
@@ -72,7 +72,7 @@ def predict(
     """Give every pixel of one picture a class.
 
     Args:
-        model: a model of `models`, in evaluation mode.
+        model: a model of `networks.models`, in evaluation mode.
         image: uint8 (H, W, 3), RGB, of any size.
         window: (height, width) of the part that the model sees at once.
         overlap: share of a window that its neighbour covers too.

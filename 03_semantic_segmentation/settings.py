@@ -53,6 +53,7 @@ class Settings:
         "smp_unet", "unet is trained from scratch, the others are pretrained", choices=MODELS
     )
     pretrained: bool = setting(True, "start from trained weights, where the model has some")
+    skips: bool = setting(True, "the skip connections of unet; without, to see what they bring")
     half_size: bool = setting(True, "the network sees pictures of half the size")
     crop_size: tuple[int, int] | None = setting(
         None, "cut at random from training pictures", at_least=1, metavar=("HEIGHT", "WIDTH")

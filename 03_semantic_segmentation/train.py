@@ -44,7 +44,7 @@ your own pictures (--data PATH), which are looked at by python check_data.py PAT
   x.jpg, x_mask.png                side by side, as Roboflow writes them
   x/images/x.png, x/masks/*.png    one mask file an object: they are joined
 What the masks hold stands in classes.json, classes.csv, classes.txt, labelmap.txt, class_dict.csv,
-_classes.csv or the like: numbers, a palette or RGB colours; masks/table_files.py shows them.
+_classes.csv or the like: numbers, a palette or RGB colours; common/masks/table_files.py shows them.
 Without lists of its own, the data is divided into 10 parts for training, 2 for validation and 5
 for the test.
 

@@ -122,11 +122,20 @@ class UNet(nn.Module):
         self.encoder = Encoder(in_channels, widths)
         self.decoder = Decoder(widths, skip)
         self.head = nn.Conv2d(widths[0], num_classes, 1)  # the figure's last, 1 x 1 convolution
-        for layer in self.modules():
-            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-                # standard deviation sqrt(2 / N), section 3, after He et al. (2015)
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) of images (B, in_channels, H, W), of any size."""
         return self.head(self.decoder(self.encoder(images)))
+
+
+def _initialise(layer: nn.Module) -> None:
+    """Draw kernels with standard deviation sqrt(2 / N), section 3, after He et al. (2015).
+
+    N is how many numbers are added up for one output. In an up-convolution of stride 2 each output
+    sees one point of the 2 x 2 kernel, and so N is the number of channels.
+    """
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    elif isinstance(layer, nn.ConvTranspose2d):
+        nn.init.normal_(layer.weight, std=(2 / layer.in_channels) ** 0.5)

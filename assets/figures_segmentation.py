@@ -46,7 +46,7 @@ def class_names() -> tuple[str, ...]:
 def draw_fcn() -> Figure:
     """The true label map, and the best maps whose cells have 8, 16 and 32 pixels."""
     truth = torch.from_numpy(scene().semantic)
-    colorize = SEMANTIC.load("masks.overlays").colorize
+    colorize = SEMANTIC.load("common.masks.overlays").colorize
     figure = new_card(5.9)
     for k, cell in enumerate((1, 8, 16, 32)):
         labels = coarsest(truth, cell)

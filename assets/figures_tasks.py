@@ -99,7 +99,7 @@ def draw_boxes(ax: Axes, image: np.ndarray, found: dict[str, Any], named: bool =
 def draw_semantic(ax: Axes, image: np.ndarray, found: dict[str, Any], named: bool = True) -> None:
     """Show the class of every pixel, as lesson 03's model predicted it."""
     labels = semantic_map(found)
-    overlaid = SEMANTIC.load("masks.overlays").overlay(image, labels, alpha=0.7)
+    overlaid = SEMANTIC.load("common.masks.overlays").overlay(image, labels, alpha=0.7)
     _show(ax, overlaid, found)
     places: list[tuple[float, float]] = []
     for name, text in found["semantic"].items():

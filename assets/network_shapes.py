@@ -79,7 +79,7 @@ def unet() -> dict[str, Any]:
     """Shapes of lesson 03's U-Net on one street scene: of its encoder, up blocks and head."""
     with SEMANTIC:
         classes = len(SEMANTIC.load("common.street.scenes").SEMANTIC_CLASSES)
-        network = SEMANTIC.load("models").unet(classes).network.eval()
+        network = SEMANTIC.load("networks.models").unet(classes).network.eval()
         blocks = [f"decoder.blocks.{k}" for k in range(len(network.decoder.blocks))]
         images = torch.zeros(1, 3, 240, 320)
         seen = watch(network, ["encoder", *blocks, "head"], images)
@@ -99,7 +99,7 @@ def yolo_layers(cfg: str = "yolov3") -> list[Any]:
 def deeplab() -> dict[str, Any]:
     """ASPP's rates and the shapes of torchvision's DeepLabV3, computed without any memory."""
     with SEMANTIC, torch.device("meta"):
-        network = SEMANTIC.load("models").deeplabv3(8, pretrained=False).network.eval()
+        network = SEMANTIC.load("networks.models").deeplabv3(8, pretrained=False).network.eval()
         layers = ("backbone", "classifier.0", "classifier")
         seen = watch(network, layers, torch.zeros(1, 3, 240, 320))
     branches = network.classifier[0].convs

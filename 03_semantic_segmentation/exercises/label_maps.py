@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.checking.check import compare_function, compare_value, exercise
 from common.checking.sandbox import Attempt
-from masks import IGNORE_INDEX
+from common.masks import IGNORE_INDEX
 from metrics import ConfusionMatrix
 
 ROAD, PERSON = 0, 3

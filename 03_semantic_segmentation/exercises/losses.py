@@ -13,8 +13,8 @@ from torch import Tensor
 
 from common.checking.check import compare_function, exercise
 from common.checking.sandbox import Attempt
+from common.masks import IGNORE_INDEX
 from losses import dice_loss
-from masks import IGNORE_INDEX
 
 Loss = Callable[..., Tensor]
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from common.checking.check import exercise, is_blank
 from common.checking.compare import kind
 from common.checking.sandbox import Attempt, BlankAnswerError, WrongAnswerError
+from common.masks import IGNORE_INDEX
 from common.street.scenes import SEMANTIC_CLASSES, draw_scene
 from dataset import SegmentationDataset
-from masks import IGNORE_INDEX
 from metrics import ConfusionMatrix
 
 GOAL = 0.22  # mean IoU

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
+from common.masks import IGNORE_INDEX
+from common.masks.augmentation import evaluation_transforms, training_transforms
 from dataset import SegmentationDataset
-from masks import IGNORE_INDEX
-from masks.augmentation import evaluation_transforms, training_transforms
 
 
 def ramp(height=20, width=30):

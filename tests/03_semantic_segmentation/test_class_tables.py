@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from common.findings import DataError
+from common.masks.class_table import VOC_CLASSES, ClassTable, voc_colors, voc_table
+from common.masks.table_files import find_class_table, read_class_table
 from dataset import SegmentationDataset, load_data
-from masks.class_table import VOC_CLASSES, ClassTable, voc_colors, voc_table
-from masks.table_files import find_class_table, read_class_table
 from settings import make_settings
 
 COLORS = ((0, 0, 0), (48, 112, 32), (176, 112, 32))

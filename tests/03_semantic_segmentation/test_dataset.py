@@ -10,12 +10,12 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from common.findings import DataError
+from common.masks import IGNORE_INDEX
+from common.masks.class_table import ClassTable, numbered_classes
+from common.masks.label_maps import read_label_map
+from common.masks.table_files import read_class_table
 from common.street.scenes import SEMANTIC_CLASSES, draw_scene
 from dataset import SegmentationDataset, count_pixels
-from masks import IGNORE_INDEX
-from masks.class_table import ClassTable, numbered_classes
-from masks.label_maps import read_label_map
-from masks.table_files import read_class_table
 
 KINDS = ("index", "sixteen", "palette", "palette_colors", "color")
 

@@ -18,7 +18,7 @@ from common.training import NonFiniteLossError
 from dataset import SegmentationData, SegmentationDataset, load_data
 from engine import train
 from evaluation import evaluate
-from models import load_model
+from networks.models import load_model
 from settings import Settings, make_settings
 
 

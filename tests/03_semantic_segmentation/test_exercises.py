@@ -14,7 +14,7 @@ from exercises.checks import check
 from exercises.training import MOST_PARAMETERS, scene_batches
 from exercises.unet import paper_sizes, unpadded
 from losses import dice_loss
-from models import unet
+from networks.models import unet
 from notebook_suite import ExerciseSuite, NotebookSuite
 
 

@@ -1,6 +1,8 @@
-"""export.py: onnxruntime must give the labels that PyTorch gives, whatever the size."""
+"""The export to ONNX: onnxruntime must give the labels that PyTorch gives, whatever the size."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-import export
 from common.checkpoint import save_checkpoint
 from common.settings import plain_values
 from common.street.scenes import draw_scene
-from export import ExportError, LabelsAndScores, compare, export_onnx, load_pictures, main
-from models import build_model, load_model
+from networks import export
+from networks.export import ExportError, LabelsAndScores, compare, export_onnx, load_pictures, main
+from networks.models import build_model, load_model
 from settings import MODELS, make_settings
 
 NAMES = ("ground", "thing", "sky")
@@ -77,6 +79,14 @@ def test_the_command(checkpoint, tmp_path, capsys):
     labels = load(file).run(["labels"], {"images": tensor.numpy()})[0]
     assert (labels == expected.numpy()).mean() >= 0.999
     assert len(np.unique(labels)) > 1
+
+
+def test_the_command_runs_as_the_readme_says():
+    lesson = Path(export.__file__).parents[1]
+    command = [sys.executable, "-m", "networks.export", "--help"]
+    done = subprocess.run(command, cwd=lesson, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("usage: python -m networks.export ")
+    assert "python -m networks.export --checkpoint" in (lesson / "README.md").read_text()
 
 
 def test_own_photos_are_compared_on(checkpoint, tmp_path, capsys):

@@ -12,6 +12,7 @@ from torchmetrics.functional.classification import (
     multiclass_jaccard_index,
 )
 
+from common.masks import IGNORE_INDEX
 from losses import (
     DICE_SMOOTHING,
     balanced_class_weights,
@@ -22,7 +23,6 @@ from losses import (
     focal_loss,
     segmentation_losses,
 )
-from masks import IGNORE_INDEX
 from metrics import ConfusionMatrix, format_metrics, summarize
 
 NUM_MAPS = 10_000

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from common.findings import DataError, Findings
+from common.masks.folders import find_layout, find_splits
+from common.masks.layout import find_pairs
 from dataset import SegmentationDataset, load_data
-from masks.folders import find_layout, find_splits
-from masks.layout import find_pairs
 from settings import make_settings
 
 NAMES = ["background", "thing"]

@@ -17,10 +17,17 @@ from scipy import ndimage
 from torch import nn
 
 import train
+from common.masks.instances import Counts, connected, count_objects, separated
+from common.masks.nuclei import (
+    ADDRESS,
+    ARCHIVE_NAME,
+    COMMIT,
+    FOLDER_NAME,
+    NucleiError,
+    fetch_nuclei,
+)
 from dataset import SegmentationDataset, load_data
 from evaluation import count_instances
-from masks.instances import Counts, connected, count_objects, separated
-from masks.nuclei import ADDRESS, ARCHIVE_NAME, COMMIT, FOLDER_NAME, NucleiError, fetch_nuclei
 from settings import make_settings
 
 NOWHERE = "http://127.0.0.1:9/x.zip"

@@ -12,11 +12,11 @@ from torch import nn
 
 import predict
 from common.checkpoint import CheckpointError, save_checkpoint
+from common.masks.class_table import ClassTable
+from common.masks.label_maps import read_label_map
+from common.masks.overlays import label_color
 from common.settings import plain_values
-from masks.class_table import ClassTable
-from masks.label_maps import read_label_map
-from masks.overlays import label_color
-from models import build_model, load_model
+from networks.models import build_model, load_model
 from settings import make_settings
 
 

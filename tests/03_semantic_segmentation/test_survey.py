@@ -86,7 +86,7 @@ def test_pictures_are_decoded_on_demand(divided, monkeypatch, decode):
         asked.append(decode)
         return 12, 8
 
-    monkeypatch.setattr("masks.checks.check_photo", check)
+    monkeypatch.setattr("common.masks.checks.check_photo", check)
     assert survey(divided, decode=decode).exit_code == 0
     assert asked == [decode] * 10
 

@@ -21,7 +21,7 @@ from common.settings import plain_values
 from common.training import make_optimizer, warmup_cosine
 from dataset import SegmentationData, load_data
 from losses import total_loss
-from models import build_model
+from networks.models import build_model
 from settings import PRESETS, Settings, choose_preset, make_settings
 
 FOLDER = Path(train.__file__).parent

@@ -7,10 +7,10 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-import models
 from common.efficientnet_lite import PretrainedWeightsError
 from evaluation import confusion_matrix, predict_labels, window_starts
-from models import MODELS, SegmentationModel, build_model, deeplabv3, smp_unet, unet
+from networks import models
+from networks.models import MODELS, SegmentationModel, build_model, deeplabv3, smp_unet, unet
 from unet import PAPER_WIDTHS, DoubleConvolution, Encoder, UNet
 
 
@@ -37,6 +37,19 @@ def test_parameters_of_the_paper_by_hand():
         found = count(UNet(1, in_channels=1))
     assert weights + biases == 31_030_593
     assert found == weights + 2 * biases
+
+
+def test_weights_begin_with_the_spread_that_keeps_signals_as_they_are():
+    """sqrt(2 / N): N numbers are added up for each output, counted here by a layer of ones."""
+    torch.manual_seed(0)
+    for layer in UNet(3, (64, 128, 256)).modules():
+        if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            continue
+        spread = layer.weight.std().item()
+        ones = type(layer)(layer.in_channels, 1, layer.kernel_size, layer.stride, bias=False)
+        nn.init.ones_(ones.weight)
+        added = ones(torch.ones(1, layer.in_channels, 8, 8)).max().item()
+        assert spread == pytest.approx((2 / added) ** 0.5, rel=0.1)
 
 
 def test_shapes_of_the_parts():

@@ -15,12 +15,12 @@ from typing import Any
 from tqdm import tqdm
 
 from common.findings import DataError, Findings, report_lines
+from common.masks.checks import Seen, as_problem, check_classes, examine, note_pairs
+from common.masks.class_table import ClassTable
+from common.masks.folders import find_layout
+from common.masks.layout import Layout, find_pairs, find_tables
 from common.parts import PartsError
 from common.photos import PhotoError
-from masks.checks import Seen, as_problem, check_classes, examine, note_pairs
-from masks.class_table import ClassTable
-from masks.folders import find_layout
-from masks.layout import Layout, find_pairs, find_tables
 
 Reader = Any  # SegmentationDataset, which imports this module
 

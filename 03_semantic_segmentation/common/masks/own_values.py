@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from common.findings import DataError
-from masks import IGNORE_INDEX
-from masks.class_table import (
+from common.masks import IGNORE_INDEX
+from common.masks.class_table import (
     BLACK_AND_WHITE,
     LARGEST_VALUE,
     ClassTable,
@@ -23,8 +23,8 @@ from masks.class_table import (
     voc_colors,
     voc_table,
 )
-from masks.label_maps import JPEG_FORMATS, RGB_WEIGHTS, blurred, color_code, open_mask
-from masks.levels import cut_jpeg, gray_levels
+from common.masks.label_maps import JPEG_FORMATS, RGB_WEIGHTS, blurred, color_code, open_mask
+from common.masks.levels import cut_jpeg, gray_levels
 
 TWO_CLASSES = ("background", "foreground")
 BRIGHT_VALUES = (1, BLACK_AND_WHITE[1], LARGEST_VALUE)

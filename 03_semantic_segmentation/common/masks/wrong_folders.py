@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from common.masks.pairs import pictures_in
 from common.photos import PHOTO_SUFFIXES
-from masks.pairs import pictures_in
 
 LAYOUTS = """known are:
   images/x.jpg with masks/x.png, also x_mask.png or mask_x.png; JPEGImages, imgs, image ... and

@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from common.findings import DataError, Findings, Place, Problem
+from common.masks import IGNORE_INDEX
+from common.masks.class_table import ClassTable
+from common.masks.label_maps import Masks
 from common.photos import (
     EXIF_ORIENTATION,
     LYING,
@@ -20,9 +23,6 @@ from common.photos import (
     photo_note,
     photo_size,
 )
-from masks import IGNORE_INDEX
-from masks.class_table import ClassTable
-from masks.label_maps import Masks
 
 UNTURNED_MEND = "picture read unturned, as its mask is"
 STRETCHED_MEND = "16-bit picture whose levels were stretched"

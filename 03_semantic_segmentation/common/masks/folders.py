@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.findings import DataError
-from masks.layout import (
+from common.masks.layout import (
     BESIDE,
     CAMVID,
     NUCLEI,
@@ -30,9 +30,9 @@ from masks.layout import (
     is_of_objects,
     list_tables,
 )
-from masks.lists import SPLIT_NAMES, find_list_files, read_list
-from masks.pairs import match_names, pictures_in, split_beside
-from masks.wrong_folders import no_layout
+from common.masks.lists import SPLIT_NAMES, find_list_files, read_list
+from common.masks.pairs import match_names, pictures_in, split_beside
+from common.masks.wrong_folders import no_layout
 
 IMAGE_FOLDERS = tuple(
     """images PNGImages JPEGImages img imgs image image_dir img_dir frames frame photos photo

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from common.findings import DataError
-from masks.class_table import (
+from common.masks.class_table import (
     LARGEST_VALUE,
     ClassTable,
     Color,

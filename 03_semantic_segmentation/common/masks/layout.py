@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.findings import DataError, Findings, Place, Problem
+from common.masks.class_table import ClassTable, numbered_classes
+from common.masks.label_maps import Masks
+from common.masks.lists import chosen_pictures
+from common.masks.own_values import TWO_CLASSES, number_classes
+from common.masks.pairs import match_names, pictures_in, split_beside
+from common.masks.table_files import LABEL_MAP, TABLE_NAMES, find_class_table
 from common.parts import NAMES
 from common.photos import PHOTO_SUFFIXES
-from masks.class_table import ClassTable, numbered_classes
-from masks.label_maps import Masks
-from masks.lists import chosen_pictures
-from masks.own_values import TWO_CLASSES, number_classes
-from masks.pairs import match_names, pictures_in, split_beside
-from masks.table_files import LABEL_MAP, TABLE_NAMES, find_class_table
 
 VOC = "Pascal VOC segmentation"
 CAMVID = "CamVid"

@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from common.findings import DataError
+from common.masks import IGNORE_INDEX
+from common.masks.checks import check_sizes, likely_mistakes
+from common.masks.layout import describe_format
+from common.masks.overlays import show_labels
+from common.masks.reading import Folder, Reader, check_names, check_training
 from common.parts import PartsError, read_parts
 from common.survey import Survey, same_pictures
-from masks import IGNORE_INDEX
-from masks.checks import check_sizes, likely_mistakes
-from masks.layout import describe_format
-from masks.overlays import show_labels
-from masks.reading import Folder, Reader, check_names, check_training
 
 ALL = "all"  # the name of data without lists
 JOINT_LIST, ITS_PARTS = "trainval", ("train", "val")  # of Pascal VOC
@@ -30,7 +30,7 @@ def survey_folder(
         survey: gets what is found; its `error` stays None where something can be trained on.
         folder: the folder.
         asked: the lists that were asked for, by part.
-        options: see `masks.reading.read_list`.
+        options: see `common.masks.reading.read_list`.
     """
     layout = folder.layout
     first = folder.tables[layout.leading]

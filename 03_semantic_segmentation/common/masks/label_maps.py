@@ -18,9 +18,9 @@ from PIL import Image
 
 from common.findings import DataError
 from common.mask_files import read_instance_ids
-from masks import IGNORE_INDEX
-from masks.class_table import LARGEST_VALUE, ClassTable
-from masks.levels import cut_jpeg, cut_smoothed, gray_levels
+from common.masks import IGNORE_INDEX
+from common.masks.class_table import LARGEST_VALUE, ClassTable
+from common.masks.levels import cut_jpeg, cut_smoothed, gray_levels
 
 UNKNOWN = ("error", "ignore")
 INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")

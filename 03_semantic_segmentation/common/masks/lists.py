@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from common.findings import Findings, Place, Problem
+from common.masks.table_files import TABLE_NAMES, read_text
 from common.parts import NAMES
 from common.photos import PHOTO_SUFFIXES
-from masks.table_files import TABLE_NAMES, read_text
 
 SPLIT_NAMES = tuple(name for names in NAMES.values() for name in names)
 TWICE_MEND = "picture that a list names twice"

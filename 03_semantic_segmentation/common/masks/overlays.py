@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from PIL import Image
 
-from masks import IGNORE_INDEX
+from common.masks import IGNORE_INDEX
 
 # RGB: sky blue, gray, green, yellow, dark gray, vermilion, blue, purple, orange, black
 PALETTE = (
@@ -44,7 +44,7 @@ def label_color(label: int) -> tuple[int, int, int]:
 def palette_image(labels: np.ndarray) -> Image.Image:
     """Return a label map, uint8 (H, W), as a palette picture: pixels are labels, shown in colours.
 
-    Saved as PNG, it is read back as labels by `masks.label_maps`, or by `numpy.array`.
+    Saved as PNG, it is read back as labels by `common.masks.label_maps`, or by `numpy.array`.
     """
     picture = Image.fromarray(labels)
     picture.putpalette([level for label in range(256) for level in label_color(label)])

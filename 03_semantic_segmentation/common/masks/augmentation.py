@@ -13,7 +13,7 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from masks import IGNORE_INDEX
+from common.masks import IGNORE_INDEX
 
 GRAY = 127  # what pictures are filled with where there is no picture; labels get IGNORE_INDEX
 FILL = {tv_tensors.Image: GRAY, tv_tensors.Mask: IGNORE_INDEX, "others": 0}

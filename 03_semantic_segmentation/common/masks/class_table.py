@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from common.findings import DataError
-from masks import IGNORE_INDEX
+from common.masks import IGNORE_INDEX
 
 MOST_CLASSES = 255  # labels are stored as uint8, and one value is IGNORE_INDEX
 LARGEST_VALUE = 65535  # of a 16-bit mask

@@ -1,8 +1,8 @@
 """Write a trained model as an ONNX file, which onnxruntime runs without PyTorch.
 
 Examples:
-    python export.py --checkpoint runs/street/best.pt --out street.onnx
-    python export.py --checkpoint runs/mine/best.pt --out mine.onnx --photos my_data/images
+    python -m networks.export --checkpoint runs/street/best.pt --out street.onnx
+    python -m networks.export --checkpoint runs/mine/best.pt --out mine.onnx --photos my_data/images
 
 The file takes pictures of any size, as many at once as you like. `images`: float32 (B, 3, H, W),
 RGB in 0..1. It returns
@@ -46,7 +46,7 @@ from common.photo_command import find_photos
 from common.photos import read_photo
 from common.street.scenes import draw_scene
 from evaluation import as_batch
-from models import load_model
+from networks.models import load_model
 
 LEAST_EQUAL = 0.999  # share of the pixels that have to get the same label
 NUM_PICTURES = 8  # that are compared
@@ -163,6 +163,7 @@ def load_pictures(source: str | None) -> list[Tensor]:
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = make_parser(__doc__)
+    parser.prog = "python -m networks.export"
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="best.pt of a training run")
     add("--out", type=Path, required=True, metavar="FILE", help="the ONNX file to write")

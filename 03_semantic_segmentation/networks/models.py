@@ -95,7 +95,11 @@ class SegmentationModel(nn.Module):
 
 
 def build_model(
-    name: str, num_classes: int, pretrained: bool = True, half_size: bool = False
+    name: str,
+    num_classes: int,
+    pretrained: bool = True,
+    half_size: bool = False,
+    skips: bool = True,
 ) -> SegmentationModel:
     """Build one of MODELS.
 
@@ -104,6 +108,7 @@ def build_model(
         num_classes: K, the background included if the data has one.
         pretrained: start from trained weights; `unet` always starts from random ones.
         half_size: see `SegmentationModel`.
+        skips: of `unet`: with its skip connections.
 
     Raises:
         ValueError: unknown name, or no class.
@@ -113,8 +118,8 @@ def build_model(
         raise ValueError(f"model is {name!r}; allowed are {', '.join(MODELS)}")
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}; at least 1 is allowed")
-    arguments = () if name == "unet" else (pretrained,)
-    model = BUILDERS[name](num_classes, *arguments)
+    options = {"skip": skips} if name == "unet" else {"pretrained": pretrained}
+    model = BUILDERS[name](num_classes, **options)
     model.half_size = half_size
     return model
 
@@ -126,7 +131,8 @@ def load_model(path: str | Path) -> tuple[SegmentationModel, tuple[str, ...], Se
         CheckpointError: see `common.settings.read_run`.
     """
     checkpoint, class_names, settings = read_run(path, Settings)
-    model = build_model(settings.model, len(class_names), False, settings.half_size)
+    half_size, skips = settings.half_size, settings.skips
+    model = build_model(settings.model, len(class_names), False, half_size, skips)
     load_weights(checkpoint, model)
     return model.eval(), class_names, settings
 
