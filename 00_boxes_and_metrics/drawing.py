@@ -136,7 +136,7 @@ def draw_deltas(
     ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0})
     ax.set_title("tx {:.0f}, ty {:.0f}, tw {:.3f}, th {:.0f}".format(*map(float, deltas)))
     ax.set(aspect="equal")
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper right")
     return ax
 
 
@@ -157,13 +157,12 @@ def draw_kept(
     """
     boxes, stay = np.asarray(boxes_xyxy, dtype=float), {int(i) for i in kept}
     for i, (name, color) in enumerate(zip(names, (BLUE, GREEN, ORANGE), strict=False)):
-        style = {"linestyle": "-", "linewidth": 2.5, "label": name}
-        if i not in stay:
-            style = {"linestyle": ":", "linewidth": 1.5, "label": f"{name}, removed"}
-        draw_boxes(ax, boxes[i : i + 1], color, **style)
+        style = {"linewidth": 2.5} if i in stay else {"linestyle": ":"}
+        draw_boxes(ax, boxes[i : i + 1], color, label=name, **style)
     low, high = boxes.min(axis=0)[:2] - 5, boxes.max(axis=0)[2:] + 5
-    ax.set(xlim=(low[0], high[0] + 65), ylim=(high[1], low[1]), aspect="equal", title=title)
-    ax.legend(loc="center right", fontsize=9)
+    ax.set(xlim=(low[0], high[0] + 60), ylim=(high[1], low[1]), aspect="equal", title=title)
+    ax.set(xticks=[], yticks=[])
+    ax.legend(loc="center right")
     return ax
 
 
@@ -179,7 +178,7 @@ def draw_map(
     ax.imshow(values, cmap="Blues", extent=(0, W, H, 0), vmax=values.max() * 1.6)
     for row, column in np.ndindex(H, W):
         text = f"{values[row, column]:g}"
-        ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8)
+        ax.text(column + 0.2, row + 0.8, text, ha="center", va="center", fontsize=8)
     ax.set(xticks=range(W + 1), yticks=range(H + 1), title=title)
     ax.grid(color="white", linewidth=1)
     ax.tick_params(length=0, labelsize=7)

@@ -20,7 +20,7 @@ Range = tuple[float, float, float]  # first value, lowest, highest
 
 
 def explore(
-    draw: Callable[..., object], figsize: tuple[float, float] = (5, 4), **ranges: Range
+    draw: Callable[..., object], figsize: tuple[float, float] = (4.4, 3.8), **ranges: Range
 ) -> ipywidgets.interactive | None:
     """Show a picture with one slider for each number it depends on.
 
