@@ -199,7 +199,8 @@ def test_matching_of_detections(seed, cells):
 def test_cocos_mean(seed, cells, random_boxes):
     random = np.random.default_rng(seed)
     objects = random_boxes(8, seed=seed)
-    found = torch.cat((objects + torch.from_numpy(random.normal(0, 3, (8, 4))), objects[:2] + 1))
+    shift = torch.from_numpy(np.tile(random.normal(0, 3, (8, 2)), 2))
+    found = torch.cat((objects + shift, objects[:2] + 1))
     scores = np.sort(random.random(10))[::-1].copy()
     cells |= {"objects": objects, "IOU_THRESHOLDS": coco_metrics.IOU_THRESHOLDS}
     labels = np.ones(10, dtype=int)
