@@ -6,6 +6,7 @@ The colours are three of the colour-blind-safe ones of Okabe and Ito ("Color Uni
 
 from collections.abc import Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -16,6 +17,32 @@ from metrics import envelope
 
 ORANGE, BLUE, GREEN = "#e69f00", "#0072b2", "#009e73"
 Boxes = Sequence[Sequence[float]] | np.ndarray | torch.Tensor
+
+DOTS_PER_INCH = 100
+PANEL_WIDTH, WIDEST = 3.4, 10.0  # inches
+
+
+def panels(
+    rows: int, columns: int, height: float, width: float = PANEL_WIDTH, sharey: bool = False
+) -> np.ndarray:
+    """Make a figure with equal panels, wide enough to judge what they show.
+
+    Args:
+        rows: of panels.
+        columns: of panels; more than two become narrower, so that the figure stays 10 inches wide.
+        height: of one row, in inches.
+        width: of one panel, in inches.
+        sharey: one y axis for all panels of a row.
+
+    Returns:
+        The axes: (columns,) for one row, (rows, columns) for several.
+    """
+    size = (min(width * columns, WIDEST), height * rows)
+    _, axes = plt.subplots(
+        rows, columns, figsize=size, dpi=DOTS_PER_INCH, sharey=sharey, layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    return axes[0] if rows == 1 else axes
 
 
 def draw_boxes(ax: Axes, boxes_xyxy: Boxes, color: str = BLUE, **style: object) -> Axes:
@@ -37,10 +64,21 @@ def draw_boxes(ax: Axes, boxes_xyxy: Boxes, color: str = BLUE, **style: object) 
 
 
 def draw_photo(ax: Axes, image: np.ndarray, title: str = "") -> Axes:
-    """Show a photo (H, W) or (H, W, 3) so that pixel (0, 0) covers the square from 0 to 1."""
+    """Show a photo, uint8 (H, W) or (H, W, 3); pixel (0, 0) covers the square from 0 to 1."""
     H, W = image.shape[:2]
-    ax.imshow(image, cmap="gray", extent=(0, W, H, 0))
+    ax.imshow(image, cmap="gray", extent=(0, W, H, 0), vmin=0, vmax=255)
     ax.set(xticks=[], yticks=[], title=title)
+    return ax
+
+
+def draw_masks(ax: Axes, masks: np.ndarray, alpha: float = 0.6) -> Axes:
+    """Lay masks, bool (N, H, W), over a photo, each in a colour of its own."""
+    H, W = masks.shape[1:]
+    colors = plt.get_cmap("hsv")(np.arange(len(masks)) * 7 % len(masks) / len(masks))
+    overlay = np.zeros((H, W, 4))
+    for mask, color in zip(masks, colors, strict=True):
+        overlay[mask] = (*color[:3], alpha)
+    ax.imshow(overlay, extent=(0, W, H, 0), interpolation="none")
     return ax
 
 
@@ -74,17 +112,77 @@ def draw_pair(ax: Axes, box_a_xyxy: Sequence[float], box_b_xyxy: Sequence[float]
     return ax
 
 
-def draw_map(ax: Axes, values: np.ndarray, box_xyxy: Sequence[float], title: str = "") -> Axes:
+def draw_deltas(
+    ax: Axes,
+    anchor_xyxy: Sequence[float] | torch.Tensor,
+    box_xyxy: Sequence[float] | torch.Tensor,
+    deltas: Sequence[float] | torch.Tensor,
+) -> Axes:
+    """Draw an anchor (blue), a box (orange), and the way of the centre; the title has the deltas.
+
+    Args:
+        ax: the axes to draw onto.
+        anchor_xyxy: x1, y1, x2, y2 in pixels.
+        box_xyxy: the same.
+        deltas: tx, ty, tw, th.
+
+    Returns:
+        The same axes, equally scaled.
+    """
+    anchor, box = np.asarray(anchor_xyxy, dtype=float), np.asarray(box_xyxy, dtype=float)
+    draw_boxes(ax, [anchor], BLUE, linewidth=2.5, label="anchor")
+    draw_boxes(ax, [box], ORANGE, linewidth=2.5, label="box")
+    start, end = (tuple((one[:2] + one[2:]) / 2) for one in (anchor, box))
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0})
+    ax.set_title("tx {:.0f}, ty {:.0f}, tw {:.3f}, th {:.0f}".format(*map(float, deltas)))
+    ax.set(aspect="equal")
+    ax.legend(loc="upper right")
+    return ax
+
+
+def draw_kept(
+    ax: Axes, boxes_xyxy: Boxes, names: Sequence[str], kept: Sequence[int], title: str = ""
+) -> Axes:
+    """Draw named boxes: solid those that suppression keeps, dotted those that it removes.
+
+    Args:
+        ax: the axes to draw onto.
+        boxes_xyxy: (N, 4) in pixels, up to three boxes: each has a colour.
+        names: (N,), for the legend.
+        kept: indices of the boxes that stay.
+        title: above the axes.
+
+    Returns:
+        The same axes, equally scaled, y down.
+    """
+    boxes, stay = np.asarray(boxes_xyxy, dtype=float), {int(i) for i in kept}
+    for i, (name, color) in enumerate(zip(names, (BLUE, GREEN, ORANGE), strict=False)):
+        style = {"linewidth": 2.5} if i in stay else {"linestyle": ":"}
+        draw_boxes(ax, boxes[i : i + 1], color, label=name, **style)
+    low, high = boxes.min(axis=0)[:2] - 5, boxes.max(axis=0)[2:] + 5
+    ax.set(xlim=(low[0], high[0] + 60), ylim=(high[1], low[1]), aspect="equal", title=title)
+    ax.set(xticks=[], yticks=[])
+    ax.legend(loc="center right")
+    return ax
+
+
+def draw_map(
+    ax: Axes,
+    values: np.ndarray | torch.Tensor,
+    box_xyxy: Sequence[float] | torch.Tensor,
+    title: str = "",
+) -> Axes:
     """Show a small feature map (H, W) as numbered cells with a box over it, in cells."""
+    values = np.asarray(values)
     H, W = values.shape
     ax.imshow(values, cmap="Blues", extent=(0, W, H, 0), vmax=values.max() * 1.6)
     for row, column in np.ndindex(H, W):
         text = f"{values[row, column]:g}"
-        ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8)
+        ax.text(column + 0.2, row + 0.8, text, ha="center", va="center", fontsize=8)
     ax.set(xticks=range(W + 1), yticks=range(H + 1), title=title)
     ax.grid(color="white", linewidth=1)
     ax.tick_params(length=0, labelsize=7)
-    return draw_boxes(ax, [box_xyxy], "#d55e00", linewidth=2.5)
+    return draw_boxes(ax, [np.asarray(box_xyxy)], "#d55e00", linewidth=2.5)
 
 
 def draw_precision_recall(

@@ -85,7 +85,8 @@ def match_voc(iou: np.ndarray, iou_threshold: float = 0.5) -> tuple[np.ndarray, 
 
     Args:
         iou: (D, G), detections from the best score down, objects in any order.
-        iou_threshold: the object counts from above it; VOC takes 0.5.
+        iou_threshold: an object counts above it, not at it, as VOC's paper says (section 4.2) with
+            0.5; the program of its development kit counts 0.5 itself, too.
 
     Returns:
         bool (D,), which are correct, and int64 (D,), the object of each or -1.

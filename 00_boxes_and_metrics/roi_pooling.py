@@ -15,7 +15,9 @@ from torch import Tensor
 def roi_pool(features: Tensor, box_xyxy: Tensor, output_size: int, spatial_scale: float) -> Tensor:
     """Pool one box by maxima over whole cells.
 
-    The box's edges are rounded to cells, the last one included, so it is at least one cell large.
+    The box's edges are rounded to cells, and the last cell is read whole, as in Fast R-CNN's
+    program and torchvision. So the left and top edges are up to half a cell off, the right and
+    bottom ones half a cell to one and a half cells too far, and the box is at least one cell large.
     Neighbouring bins may share a row or a column of cells.
 
     Args:

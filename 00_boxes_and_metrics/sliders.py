@@ -14,12 +14,13 @@ from IPython.display import display
 
 STILL_PICTURES = "STILL_PICTURES"
 STEPS = 100  # of each slider
+DOTS_PER_INCH = 100
 
 Range = tuple[float, float, float]  # first value, lowest, highest
 
 
 def explore(
-    draw: Callable[..., object], figsize: tuple[float, float] = (5, 4), **ranges: Range
+    draw: Callable[..., object], figsize: tuple[float, float] = (4.4, 3.8), **ranges: Range
 ) -> ipywidgets.interactive | None:
     """Show a picture with one slider for each number it depends on.
 
@@ -40,7 +41,7 @@ def explore(
             raise ValueError(f"{name} begins at {first}; allowed is {low} to {high}")
 
     def show(**values: float) -> None:
-        fig, ax = plt.subplots(figsize=figsize, dpi=80)
+        fig, ax = plt.subplots(figsize=figsize, dpi=DOTS_PER_INCH, layout="constrained")
         draw(ax, **values)
         display(fig)
         plt.close(fig)  # otherwise it would be shown a second time

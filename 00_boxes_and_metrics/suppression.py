@@ -1,7 +1,7 @@
 """Non-maximum suppression: one box per object out of many that say the same.
 
 The greedy algorithm is older than the networks (Felzenszwalb et al., 2010, use it).
-Soft-NMS is Bodla et al., 2017, arXiv:1704.04503, section 3: equations for a linear and a Gaussian
+Soft-NMS is Bodla et al., 2017, arXiv:1704.04503, section 4: equations for a linear and a Gaussian
 decay.
 """
 
@@ -72,6 +72,8 @@ def soft_nms(
     lower. With the best box taken, each remaining score s becomes, with IoU o,
 
         linear:    s * (1 - o) where o > iou_threshold      gaussian:  s * exp(-o^2 / sigma)
+
+    The linear decay takes all of a score only at IoU 1, the Gaussian one never.
 
     Args:
         boxes_xyxy: (N, 4), pixels.
