@@ -68,9 +68,9 @@ def draw_anchors() -> Figure:
     iou = boxes.box_iou(objects, grid[inside])
     matches = anchors.match(iou, HIGH, LOW, keep_best=True)
     counts = [int(x.sum()) for x in (matches >= 0, matches == anchors.IGNORED, matches == -1)]
-    figure = new_card(4.0)
+    figure = new_card(4.3)
     left, right = (
-        picture_axes(figure, (0.025 + 0.49 * k, 0.31, 0.46, 0.62), (320, 240)) for k in (0, 1)
+        picture_axes(figure, (0.025 + 0.49 * k, 0.36, 0.46, 0.577), (320, 240)) for k in (0, 1)
     )
     _grid(left, H, W)
     middle = len(base) * (W * (H // 2) + W // 2)
@@ -84,9 +84,10 @@ def draw_anchors() -> Figure:
         rectangle(right, box, ORANGE, linewidth=3, linestyle="--")
     left_text = f"one cell: {len(ANCHOR_SIZES)} sizes × {len(ANCHOR_RATIOS)} shapes\n"
     left_text += f"map: {by(H, W, len(base))}\n= {len(grid):,} anchors"
-    right_text = f"{counts[0]} positive (blue)\n{counts[1]} ignored\n{counts[2]:,} background"
+    right_text = f"{counts[0]} positive (blue)\n{counts[1]} ignored\n{counts[2]:,} background\n"
+    right_text += f"{int((~inside).sum()):,} over the border: left out"
     for x, text in ((0.255, left_text), (0.745, right_text)):
-        figure.text(x, 0.27, text, ha="center", va="top", linespacing=1.2)
+        figure.text(x, 0.325, text, ha="center", va="top", linespacing=1.2)
     return figure
 
 
@@ -120,8 +121,8 @@ def draw_suppression() -> Figure:
 
 
 def draw_roi() -> Figure:
-    """RoIPool rounds a box to cells, RoIAlign reads between them; the error as a box moves."""
-    figure = new_card(6.1)
+    """RoIPool rounds a box to cells, RoIAlign reads between them; the edges' errors as it moves."""
+    figure = new_card(7.2)
     roi = torch.tensor([0.6, 0.6, 3.4, 3.4])
     _draw_rounding(figure, roi)
     _draw_error(figure)
@@ -137,7 +138,7 @@ def _draw_rounding(figure: Figure, roi: torch.Tensor) -> None:
         ("RoIAlign", pooling.roi_align(ramp, roi, 2, 1.0, samples=2), BLUE),
     )
     for k, (name, pooled, color) in enumerate(results):
-        ax = picture_axes(figure, (0.06 + 0.49 * k, 0.555, 0.40, 0.375), (6, 6))
+        ax = picture_axes(figure, (0.06 + 0.49 * k, 0.615, 0.40, 0.325), (6, 6))
         _grid(ax, 6, 6)
         for row in range(6):
             for column in range(6):
@@ -156,24 +157,35 @@ def _draw_rounding(figure: Figure, roi: torch.Tensor) -> None:
 
 
 def _draw_error(figure: Figure) -> None:
-    """How far the answer is off as a box moves, on a map whose cells hold their own position."""
+    """How far the edges that are read lie from a box's own, as the box moves.
+
+    RoIPool's maximum over a map of the cells' left edges is that of the last column it reads; over
+    the negative map, that of the first. RoIAlign's mean over a map of the cells' middles is the
+    middle of the box, if it reads neither too far to one side nor to the other.
+    """
     pooling = BOXES.load("roi_pooling")
-    positions = (STRIDE * (torch.arange(24.0) + 0.5)).expand(1, 24, 24).contiguous()
-    moves = torch.arange(0, 49.0)
+    lefts = (STRIDE * torch.arange(24.0)).expand(1, 24, 24).contiguous()
+    moves = torch.arange(0, 48.1, 0.25)
     rois = [torch.tensor([80 + m, 96, 144 + m, 160]) for m in moves.tolist()]
     scale = 1 / STRIDE
-    pooled = torch.cat([pooling.roi_pool(positions, r, 1, scale).flatten() for r in rois])
-    aligned = torch.cat([pooling.roi_align(positions, r, 1, scale, 2).flatten() for r in rois])
-    ax = figure.add_axes((0.14, 0.125, 0.82, 0.30))
-    for name, answer, color in (("RoIPool", pooled, ORANGE), ("RoIAlign", aligned, BLUE)):
-        error = answer - answer[0] - moves
-        worst = error.abs().max().round()
-        label = f"{name}: up to {worst:.0f} pixels"
-        line = "." if name == "RoIPool" else "-"
-        ax.plot(moves, error, line, color=color, label=label, linewidth=3, markersize=8)
-    ax.set(xlabel="box moved by, pixels", ylabel="error, pixels", ylim=(-10, 19))
-    ax.set(yticks=(-8, 0, 8), xticks=(0, 16, 32, 48))
-    ax.legend(loc="upper right", borderpad=0, handlelength=1)
+    first = -torch.cat([pooling.roi_pool(-lefts, r, 1, scale).flatten() for r in rois])
+    last = torch.cat([pooling.roi_pool(lefts, r, 1, scale).flatten() for r in rois]) + STRIDE
+    middles = lefts + STRIDE / 2
+    middle = torch.cat([pooling.roi_align(middles, r, 1, scale, 2).flatten() for r in rois])
+    errors = (
+        ("RoIPool, right edge", last - (144 + moves), OCHRE, "."),
+        ("RoIPool, left edge", first - (80 + moves), ORANGE, "."),
+        ("RoIAlign", middle - (112 + moves), BLUE, "-"),
+    )
+    ax = figure.add_axes((0.14, 0.105, 0.82, 0.40))
+    for name, error, color, line in errors:
+        low, high = (round(value) for value in (error.min().item(), error.max().item()))
+        span = f"{low} to {high}".replace("-", "−") if low != high else f"{high}"
+        label = f"{name}: {span}"
+        ax.plot(moves, error, line, color=color, label=label, linewidth=3, markersize=5)
+    ax.set(xlabel="box moved by, pixels", ylabel="error, pixels", ylim=(-10, 52))
+    ax.set(yticks=(-8, 0, 8, 16, 24), xticks=(0, 16, 32, 48))
+    ax.legend(loc="upper left", borderpad=0, handlelength=1)
 
 
 def draw_mask_measures() -> Figure:

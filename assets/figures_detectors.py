@@ -16,12 +16,12 @@ from figure_style import (
     BLUE,
     GRAY,
     GREEN,
-    INK,
     LIGHT,
     ORANGE,
     PURPLE,
     RED,
     SKY,
+    SMALL,
     FigureMaker,
     arrow,
     block,
@@ -98,7 +98,7 @@ def draw_data_path() -> Figure:
     block(ax, 0.4, 0.95, 3.5, 1.4, outputs, BLUE)
     arrow(ax, (2.15, 2.73), (2.15, 2.37))
     aligned = f"RoIAlign\n{_shape('n', shapes['mask_roi_pool'])}"
-    block(ax, 4.3, 2.95, 2.5, 0.9, aligned, SKY)
+    block(ax, 4.3, 2.95, 2.5, 0.9, aligned, ORANGE)
     block(ax, 4.3, 0.95, 2.5, 1.4, f"mask head\n{_shape('n', shapes['mask_predictor'])}", ORANGE)
     arrow(ax, (5.55, 2.93), (5.55, 2.37))
     arrow(ax, (5.55, 5.43), (5.55, 3.87))
@@ -115,26 +115,29 @@ def _shape(first: str, shape: tuple[int, ...]) -> str:
 
 
 def draw_fpn() -> Figure:
-    """The backbone's maps, and how each one is joined with the coarser one above it."""
+    """The backbone's maps, their sums from coarse to fine, and the pyramid made of the sums."""
     shapes = network_shapes.mask_rcnn()
     bodies = [shape[1:] for shape in shapes["backbone.body"]]
     levels = [shape[1:] for shape in shapes["backbone"].values()]
     strides = list(shapes["backbone"])
-    figure = new_card(5.3)
+    sums = [shape[1:] for shape in shapes["backbone.inner"]]
+    figure = new_card(5.6)
     ax = plain_axes(figure, (0, 0, 1, 1))
-    ax.text(1.75, 5.02, "backbone", ha="center", va="top", fontweight="bold")
-    ax.text(5.45, 5.02, "pyramid", ha="center", va="top", fontweight="bold")
-    for k, (body, level) in enumerate(zip(bodies, levels, strict=True)):
-        y, half = 0.25 + 1.12 * k, 1.35 - 0.16 * k
-        block(ax, 1.75 - half, y, 2 * half, 0.72, by(*body), GREEN)
-        block(ax, 5.45 - half, y, 2 * half, 0.72, by(*level), BLUE)
-        arrow(ax, (1.77 + half, y + 0.36), (5.43 - half, y + 0.36))
-        ax.text(3.6, y + 0.42, "1 × 1", ha="center", va="bottom")
+    columns = ((1.15, "backbone"), (3.62, "sums"), (6.08, "pyramid"))
+    for x, name in columns:
+        ax.text(x, 5.4, name, ha="center", va="top", fontweight="bold")
+    for k, maps in enumerate(zip(bodies, sums, levels, strict=True)):
+        y = 0.25 + 1.25 * k
+        for (x, _), shape, color in zip(columns, maps, (GREEN, SKY, BLUE), strict=True):
+            text = f"{by(*shape)}\nstride {strides[k]}" if color == GREEN else by(*shape)
+            block(ax, x - 0.85, y, 1.7, 0.8, text, color)
+        for x, kernel in ((2.38, "1 × 1"), (4.85, "3 × 3")):
+            arrow(ax, (x - 0.36, y + 0.4), (x + 0.36, y + 0.4))
+            ax.text(x, y + 0.47, kernel, ha="center", va="bottom", fontsize=SMALL)
         if k:
-            arrow(ax, (1.75, y - 0.38), (1.75, y - 0.02), GREEN)
-            arrow(ax, (5.45, y - 0.02), (5.45, y - 0.38), RED)
-            ax.text(5.6, y - 0.2, "× 2, add", va="center", color=INK)
-        ax.text(3.6, y + 0.28, f"stride {strides[k]}", ha="center", va="top", color=INK)
+            arrow(ax, (1.15, y - 0.43), (1.15, y - 0.02), GREEN)
+            arrow(ax, (3.62, y - 0.02), (3.62, y - 0.43), RED)
+            ax.text(3.74, y - 0.22, "enlarge, add", va="center")
     return figure
 
 

@@ -16,6 +16,7 @@ from figure_style import (
     ORANGE,
     SMALL,
     FigureMaker,
+    arrow,
     new_card,
     plain_axes,
     rectangle,
@@ -84,6 +85,7 @@ def draw_thresholds() -> Figure:
     target, found = coin_results()
     ax = figure.add_axes((0.12, 0.155, 0.85, 0.42))
     names = ("one disc size", f"{len(SOME_SIZES)} disc sizes")
+    curves: list[np.ndarray] = []
     for name, one, color in zip(names, found, (ORANGE, BLUE), strict=True):
         result = coco.evaluate_coco([target], [one])
         at_each = result.precision[:, :, 0, 0, -1].mean(axis=1)
@@ -98,6 +100,12 @@ def draw_thresholds() -> Figure:
             label=f"{name}: AP {mean:.3f}",
         )
         ax.axhline(mean, color=color, linestyle=":", linewidth=2)
+        curves.append(at_each)
+    gaps = curves[1] - curves[0]
+    widest = int(gaps.argmax())
+    ends = [(coco.IOU_THRESHOLDS[widest], curve[widest]) for curve in curves]
+    arrow(ax, *ends, arrowstyle="<|-|>")
+    ax.text(ends[0][0] + 0.006, ends[0][1] + 0.02, f"{gaps[widest]:.2f}", va="bottom")
     ax.set(xlabel="IoU threshold", ylabel="AP there", ylim=(-0.03, 1.04), yticks=(0, 0.5, 1))
     ax.set_xticks(coco.IOU_THRESHOLDS[::2])
     ax.legend(loc="lower left", borderpad=0)

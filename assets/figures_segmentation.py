@@ -44,7 +44,7 @@ def class_names() -> tuple[str, ...]:
 
 
 def draw_fcn() -> Figure:
-    """The true label map, and the best maps whose cells have 8, 16 and 32 pixels."""
+    """The true label map, and the most frequent class in cells of 8, 16 and 32 pixels."""
     truth = torch.from_numpy(scene().semantic)
     colorize = SEMANTIC.load("common.masks.overlays").colorize
     figure = new_card(5.9)
@@ -56,7 +56,7 @@ def draw_fcn() -> Figure:
         place = (0.02 + 0.485 * column, 0.52 - 0.49 * row, 0.475, 0.41)
         ax = picture_axes(figure, place, (320, 240))
         ax.imshow(colorize(labels.numpy()), extent=(0, 320, 240, 0), interpolation="nearest")
-        title = f"cells of {cell}: at most {matrix.mean_iou():.2f}" if k else "truth: mean IoU 1"
+        title = f"cells of {cell}: {matrix.mean_iou():.2f}" if k else "truth: mean IoU 1"
         ax.set_title(title, fontsize=FONT)
     return figure
 

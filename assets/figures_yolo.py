@@ -138,37 +138,39 @@ def _stages() -> list[tuple[tuple[int, ...], int]]:
 
 
 def draw_darknet() -> Figure:
-    """The backbone's stages, the two ways back up, and where the outputs are."""
+    """The backbone's stages, the neck with its two ways up, and the outputs."""
     stages = _stages()
     layers = network_shapes.yolo_layers()
     last = max(layer.index for layer in layers if layer.kind == "shortcut")
     convolutions = sum(layer.kind == "convolutional" for layer in layers[: last + 1])
-    figure = new_card(6.3)
+    figure = new_card(7.4)
     ax = plain_axes(figure, (0, 0, 1, 1))
-    heads = {layer.out_shape[1]: layer.out_shape for layer in outputs()}
-    ax.text(
-        2.2,
-        6.05,
-        f"Darknet-53: {convolutions} convolutions",
-        ha="center",
-        va="top",
-        fontweight="bold",
-    )
-    ax.text(5.85, 6.05, "outputs", ha="center", va="top", fontweight="bold")
+    title = {"ha": "center", "va": "top", "fontweight": "bold"}
+    ax.text(1.3, 7.3, f"Darknet-53:\n{convolutions} convolutions", **title)
+    ax.text(3.72, 4.02, "neck", **title)
+    ax.text(6.05, 4.02, "outputs", **title)
     for k, (shape, blocks) in enumerate(stages):
-        y = 4.9 - 0.93 * k
+        y = 5.85 - 1.13 * k
         words = f"{by(*shape)}\n" + (f"{blocks} × block" if blocks else "3 × 3 convolution")
-        block(ax, 0.35 + 0.1 * k, y, 3.7 - 0.2 * k, 0.74, words, GREEN)
+        block(ax, 0.25, y, 2.1, 0.76, words, GREEN)
         if k:
-            arrow(ax, (2.2, y + 0.93), (2.2, y + 0.76))
-        if shape[1] in heads:
-            block(ax, 4.95, y, 1.95, 0.74, by(*heads[shape[1]]), SKY)
-            arrow(ax, (4.07 - 0.1 * k, y + 0.37), (4.93, y + 0.37))
-    for k in (1, 2):
-        y = 4.9 - 0.93 * (len(stages) - 1 - k)
-        arrow(ax, (5.4, y - 0.17), (5.4, y - 0.02), ORANGE)
-        ax.text(5.5, y - 0.1, "up × 2, join", va="center", fontsize=SMALL)
+            arrow(ax, (1.3, y + 1.13), (1.3, y + 0.78))
+    for k, (output, neck) in enumerate(zip(outputs(), _necks(), strict=True)):
+        y = 0.2 + 1.13 * k
+        block(ax, 2.8, y, 1.85, 0.76, by(*neck), ORANGE)
+        block(ax, 5.1, y, 1.9, 0.76, by(*output.out_shape), SKY)
+        arrow(ax, (2.37, y + 0.38), (2.78, y + 0.38))
+        arrow(ax, (4.67, y + 0.38), (5.08, y + 0.38))
+        if k:
+            arrow(ax, (3.0, y - 0.35), (3.0, y - 0.02), RED)
+            ax.text(3.12, y - 0.18, "1 × 1, twice the size, join", va="center", fontsize=SMALL)
     return figure
+
+
+def _necks() -> list[tuple[int, ...]]:
+    """The map that each output is made of, by two convolutions; the way up starts there too."""
+    layers = network_shapes.yolo_layers()
+    return [layers[layer.index - 3].out_shape for layer in outputs()]
 
 
 MAKERS = (

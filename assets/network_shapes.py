@@ -67,8 +67,10 @@ def mask_rcnn() -> dict[str, Any]:
         )
         layers = ("backbone.body", "backbone", "rpn.head", "roi_heads.box_roi_pool")
         heads = ("box_head", "box_predictor", "mask_roi_pool", "mask_head", "mask_predictor")
-        names = (*layers, *(f"roi_heads.{head}" for head in heads))
+        laterals = [f"backbone.fpn.inner_blocks.{k}" for k in range(4)]
+        names = (*layers, *laterals, *(f"roi_heads.{head}" for head in heads))
         seen = watch(model.eval(), names, [torch.rand(3, 240, 320)])
+    seen["backbone.inner"] = [seen.pop(name) for name in laterals]  # a sum has the same shape
     seen["most_proposals"] = model.rpn.post_nms_top_n()
     seen["anchors"] = model.rpn.anchor_generator.num_anchors_per_location()[0]
     return {name.removeprefix("roi_heads."): shape for name, shape in seen.items()}

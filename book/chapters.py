@@ -67,6 +67,13 @@ def groups(chapters: list[Chapter]) -> dict[str, list[Chapter]]:
     }
 
 
+def theory_of(lesson: str, chapters: list[Chapter]) -> list[Chapter]:
+    """Return the pages of theory that name a lesson's folder in their *Here* line."""
+    pages = [part for entry in chapters for part in entry.parts]
+    here = re.compile(rf"^\*Here:\*.*\]\({re.escape(lesson)}/", re.MULTILINE)
+    return [page for page in pages if here.search(page.section.markdown(1))]
+
+
 def chapter_pages(chapters: list[Chapter]) -> dict[str, str]:
     """Return the page of every heading of the README: "README.md#anchors" to "/chapters/..."."""
     pages = {README: "/index.md"}

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 import notebooks
-from chapters import minutes, with_line_below_title
+from chapters import Chapter, minutes, with_line_below_title
 from markdown_text import LINK, Section, split
 from repository import BLOB, COLAB, lesson_notebooks, project_files, read_notebook
 
@@ -128,8 +128,16 @@ def notebook_bar(notebook: Notebook, lesson: Lesson) -> str:
     )
 
 
-def readme_page(lesson: Lesson) -> str:
-    """Return the lesson's first page: its README, the bar, and the list of its notebooks."""
+def theory_line(theory: list[Chapter]) -> str:
+    """Return the line that sets the chapters of theory beside their lesson; empty without any."""
+    links = " · ".join(
+        f"[{page.section.title}](../README.md#{page.section.anchor})" for page in theory
+    )
+    return f"\n**The theory of this lesson:** {links}\n" if links else ""
+
+
+def readme_page(lesson: Lesson, theory: list[Chapter]) -> str:
+    """Return the lesson's first page: bar, theory, README, and the list of its notebooks."""
     text = lesson.readme.markdown(1)
     blocks = [block for block in text.split("\n\n") if BADGE not in block]
     first = next((note for note in lesson.notebooks), None)
@@ -138,9 +146,8 @@ def readme_page(lesson: Lesson) -> str:
         button(f"../downloads/{lesson.name}.zip", "Download the lesson"),
         button(BLOB.replace("/blob/", "/tree/") + f"/{lesson.name}", "GitHub"),
     ]
-    page = with_line_below_title(
-        "\n\n".join(blocks), bar(buttons, [f"{minutes(text)} min to read"])
-    )
+    top = bar(buttons, [f"{minutes(text)} min to read"]) + theory_line(theory)
+    page = with_line_below_title("\n\n".join(blocks), top)
     entries = "\n".join(f"/{notebook.docname}" for notebook in lesson.notebooks)
     return f"{page}\n```{{toctree}}\n:hidden:\n{entries}\n```\n"
 

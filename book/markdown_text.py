@@ -96,7 +96,15 @@ def words(text: str) -> int:
 
 
 def sentence_with(text: str, phrase: str) -> str | None:
-    """Return the first sentence of a text that contains the phrase, on one line."""
-    flat = " ".join(LINK.sub(r"\2", FENCE.sub("", text)).replace("**", "").split())
-    sentences = re.split(r"(?<=[.!?:])\s+(?=[A-Z*`])", flat)
-    return next((sentence for sentence in sentences if phrase in sentence), None)
+    """Return the first sentence of a text that contains the phrase, on one line.
+
+    A sentence lies within one paragraph or one entry of a list; a formula that is set apart and the
+    colon before it are no part of it.
+    """
+    for block in re.split(r"\n\s*\n|\n(?=- |\d+\. )", FENCE.sub("", text)):
+        flat = " ".join(LINK.sub(r"\2", block).replace("**", "").split())
+        flat = re.sub(r"^(?:- |\d+\. |#+ )|\$\$.*?\$\$", "", flat)
+        for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z*`$])", flat):
+            if phrase in sentence:
+                return re.sub(r":$", ".", sentence.strip())
+    return None

@@ -87,9 +87,9 @@ class Sources:
 
     def write_lesson(self, lesson: Lesson) -> None:
         """Write the pages of a lesson, and what can be downloaded."""
-        self.write(
-            f"{lesson.name}/index.md", self.page(readme_page(lesson), f"{lesson.name}/README.md")
-        )
+        theory = chapters.theory_of(lesson.name, self.chapters)
+        text = readme_page(lesson, theory)
+        self.write(f"{lesson.name}/index.md", self.page(text, f"{lesson.name}/README.md"))
         if lesson.has_picture():
             self.write(f"cards/{lesson.name}.webp", card_picture(lesson))
         self.write(f"extra/downloads/{lesson.name}.zip", archive(lesson))

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from markdown_text import LINK, outside_code, slug
 from repository import BLOB, COLAB
 
+IMAGE = re.compile(r"(<img\b[^>]*?\bsrc=\")([^\"]+)")
 PICTURES = {".svg", ".png", ".jpg", ".jpeg", ".webp", ".gif"}
 
 
@@ -66,4 +67,7 @@ class SiteMap:
             label = LINK.sub(change, label)
             return f"{picture}[{label}]({self.resolve(link, page)}{title})"
 
-        return outside_code(text, lambda part: LINK.sub(change, part))
+        def change_image(match: re.Match[str]) -> str:
+            return f"{match[1]}{self.resolve(match[2], page)}"
+
+        return outside_code(text, lambda part: IMAGE.sub(change_image, LINK.sub(change, part)))

@@ -14,7 +14,8 @@ import pytest
 from address import read_address
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("[0-9][0-9]_*/*.ipynb")])
+PATTERNS = ("*.md", ".github/*.md", "*/README.md", "[0-9][0-9]_*/*.ipynb")
+PAGES = sorted(page for pattern in PATTERNS for page in ROOT.glob(pattern))
 ADDRESS = read_address()
 OWN_PAGE = re.compile(
     r"https://(?:colab\.research\.google\.com/github|github\.com)"

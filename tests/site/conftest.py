@@ -148,12 +148,14 @@ class Visits:
             self.tab.evaluate("look.ready()")
             self.now.pictures = self.tab.evaluate("look.pictures()")
             self.now.formulas = self.tab.evaluate("look.formulas()")
+            self.now.wide = self.tab.evaluate("look.wide()")
             self.now.cut = {}
             self.tab.evaluate(self.axe)
             self.now.light = self.tab.evaluate("look.findings(null)")
             for width in WIDTHS:
                 self.tab.set_viewport_size({"width": width, "height": 900})
                 self.now.cut[width] = self.tab.evaluate("look.cut()")
+                self.now.cut[width] += self.tab.evaluate("look.broken()")
             self.tab.emulate_media(color_scheme="dark")
             rules = ["color-contrast", "scrollable-region-focusable"]
             self.now.dark = self.tab.evaluate("rules => look.findings(rules)", rules)

@@ -74,6 +74,32 @@ window.look = (() => {
     return problems;
   }
 
+  // Code that a reader at a desk has to scroll.
+  function wide() {
+    return everywhere("article pre")
+      .filter((code) => shown(code) && code.scrollWidth > code.clientWidth + 1)
+      .map((code) => code.textContent.split("\n").reduce((a, b) => (a.length < b.length ? b : a)));
+  }
+
+  // Words in tables that do not stand on one line.
+  function broken() {
+    const problems = [];
+    const walk = document.createTreeWalker(document.querySelector("article") || document.body, 4);
+    while (walk.nextNode()) {
+      const node = walk.currentNode;
+      if (!node.parentElement.closest("td, th") || !shown(node.parentElement)) continue;
+      if (node.parentElement.closest("pre, script, mjx-container, .genindextable")) continue;
+      for (const word of node.textContent.matchAll(/[\p{L}\p{N}_]+/gu)) {
+        const range = document.createRange();
+        range.setStart(node, word.index);
+        range.setEnd(node, word.index + word[0].length);
+        const lines = new Set([...range.getClientRects()].map((box) => Math.round(box.top)));
+        if (lines.size > 1) problems.push("broken: " + word[0]);
+      }
+    }
+    return problems;
+  }
+
   // axe-core's serious and critical findings, of these rules or of all. Long pages have thousands
   // of coloured words of code; their colours are those of the short pages, where all are looked at.
   async function findings(rules) {
@@ -89,5 +115,5 @@ window.look = (() => {
       .flatMap((found) => found.nodes.map((node) => `${found.id}: ${node.html.slice(0, 200)}`));
   }
 
-  return { ready, pictures, formulas, cut, findings };
+  return { ready, pictures, formulas, cut, wide, broken, findings };
 })();

@@ -24,6 +24,10 @@ def test_nothing_is_cut_off(site_page: str, visits: Any) -> None:
     assert {width: problems for width, problems in seen.cut.items() if problems} == {}
 
 
+def test_no_line_of_code_is_cut_at_a_desk(site_page: str, visits: Any) -> None:
+    assert visits.visit(site_page).wide == []
+
+
 def test_page_is_accessible_in_light_and_dark(site_page: str, visits: Any) -> None:
     seen = visits.visit(site_page)
     assert seen.light == []
@@ -60,6 +64,8 @@ FAULTY = """<html lang="en"><body><article>
 <div style="width: 3000px">wide</div>
 <div style="overflow: hidden; width: 20px; white-space: nowrap">much longer than its box</div>
 <p style="color: #ccc; background: #fff">faint</p>
+<pre style="width: 50px; overflow-x: auto">a long line of code</pre>
+<table><tr><td style="max-width: 40px; overflow-wrap: anywhere">segmentation</td></tr></table>
 </article></body></html>"""
 
 
@@ -75,6 +81,8 @@ def test_the_look_finds_every_fault(browser: Any, axe: str) -> None:
     found = " ".join(tab.evaluate("look.cut()"))
     for problem in ("scrolls sideways", "beyond the edge", "cut off"):
         assert problem in found
+    assert tab.evaluate("look.wide()") == ["a long line of code"]
+    assert tab.evaluate("look.broken()") == ["broken: segmentation"]
     rules = {text.split(":")[0] for text in tab.evaluate("look.findings(null)")}
     assert {"image-alt", "color-contrast"} <= rules
     tab.close()

@@ -128,6 +128,26 @@ def test_sentence_with_a_phrase() -> None:
     assert sentence_with(text, "are cells") is None
 
 
+def test_a_sentence_ends_with_its_paragraph_and_before_its_formula() -> None:
+    text = "# Title\n\n- First. *A* is\n  so.\n- Second\n\nIt is the sum:\n\n$$a. B$$\n\nNext."
+    assert sentence_with(text, "is") == "*A* is so."
+    assert sentence_with(text, "Second") == "Second"
+    assert sentence_with(text, "the sum") == "It is the sum."
+
+
+def test_theory_stands_beside_the_lesson_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chapters, "LONG", 3)
+    text = README.replace("words\n", "*Here:* [a](x.py), [b](01_a/b.py)\n")
+    pages = chapters.read_chapters(text)[1]
+    assert [page.section.title for page in chapters.theory_of("01_a", pages)] == ["Two"]
+    assert chapters.theory_of("02_b", pages) == []
+
+
+def test_pictures_in_html_lead_to_the_figures(tmp_path: Path) -> None:
+    changed = SiteMap(tmp_path).rewrite('<img src="assets/a.png" alt="A."> text', "README.md")
+    assert changed == '<img src="/assets/a.png" alt="A."> text'
+
+
 def figure_cell(**metadata: object) -> dict:
     outputs = [{"data": {"image/png": "AA=="}}]
     return {"cell_type": "code", "metadata": metadata, "source": "draw()", "outputs": outputs}
