@@ -1,12 +1,13 @@
 """The pages' sources: sections, links, figures' words. No Sphinx and no browser is needed."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 import chapters
 import notebooks
-from markdown_text import outside_code, plain, sentence_with, slug, split
+from markdown_text import outside_code, plain, sentence_with, slug, split, words
 from repository import ADDRESS
 from site_map import SiteMap
 
@@ -71,6 +72,23 @@ def test_no_heading_of_the_readme_is_lost(repository: Path) -> None:
     top, pages = chapters.read_chapters(text)
     known = chapters.chapter_pages(pages)
     assert all(f"README.md#{anchor}" in known for anchor in top.anchors()[1:])
+
+
+def test_the_door_is_short(repository: Path) -> None:
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    door, introduction, _ = text.partition("\n## Introduction\n")
+    assert introduction
+    assert words(door) <= 900
+
+
+def test_each_note_says_where_it_is_used_and_from_where_it_comes(repository: Path) -> None:
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    theory = chapters.groups(chapters.read_chapters(text)[1])["Theory"]
+    notes = [part.section for chapter in theory for part in chapter.parts]
+    assert len(notes) >= 14
+    assert [note.title for note in notes if "\n*Here:* " not in note.text] == []
+    without = [note.title for note in notes if not re.search(r"\n\*Papers?:\* ", note.text)]
+    assert without == ["Choosing a Model"]
 
 
 @pytest.mark.parametrize(
