@@ -287,8 +287,8 @@ class DETR(nn.Module):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor] | None]:
         """Return the queries' content (B, Q, D) and boxes (B, Q, 4), and the first stage."""
         if self.queries == "learned":
-            content = torch.zeros_like(memory[:, :1]).expand(-1, self.num_queries, -1)
-            return content, torch.full_like(content[..., :4], 0.5), None
+            content = memory.new_zeros(memory.shape[0], self.num_queries, D)
+            return content, content[..., :4] + 0.5, None
         logits = self.class_heads[0](memory)  # (B, M, C)
         best = logits.amax(dim=-1).topk(self.num_queries, dim=1).indices  # (B, Q)
         chosen = memory.gather(1, best[..., None].expand(-1, -1, D))
