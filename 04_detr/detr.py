@@ -10,7 +10,7 @@ published, DETR learns slowly; from its successors come
 - three maps, fused from coarse to fine, with self-attention on the coarsest alone (RT-DETR),
 - denoising queries, which `denoising.py` makes (DN-DETR, arXiv:2203.01305).
 
-Each can be switched off; with all of them off this is the model of 2020, but that its classes are
+Each can be switched off; without them this is the model of 2020 in small, but that its classes are
 yes-or-no questions, learned with the same losses. Boxes are centre x, centre y, width, height as
 fractions of the picture that goes in. In the shapes, B counts pictures, Q queries, N noisy queries,
 T = N + Q, M places of the memory, C classes, and D = 128 channels.

@@ -24,7 +24,7 @@ class Settings:
     validation_split: str | None = setting(None, "... to choose the best epoch on", metavar="NAME")
     test_split: str | None = setting(None, "... and to measure on", metavar="NAME")
     on_invalid: str = setting("refuse", "labels that cannot be used", choices=ON_INVALID)
-    num_scenes: int = setting(1450, "drawn training scenes, for --data street", at_least=1)
+    num_scenes: int = setting(1200, "drawn training scenes, for --data street", at_least=1)
     pretrained: bool = setting(True, "start from ImageNet's weights")
     queries: str = setting(
         "selected", "best places of the picture, or learned as in 2020", choices=QUERIES
