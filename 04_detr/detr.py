@@ -237,7 +237,7 @@ class DETR(nn.Module):
         """
         maps, anchors, encoder_attention = self.encode(images)
         memory = self.memory_norm(torch.cat([flat(one) for one in maps], dim=1))  # (B, M, D)
-        content, boxes, first = self.begin(memory, anchors)
+        content, boxes, first = self.begin(memory, anchors, images.shape[0])
         blocked, count = None, 0
         if noisy is not None:
             content = torch.cat((self.class_embedding(noisy["classes"]), content), dim=1)
@@ -283,11 +283,11 @@ class DETR(nn.Module):
         return torch.cat(boxes)
 
     def begin(
-        self, memory: Tensor, anchors: Tensor
+        self, memory: Tensor, anchors: Tensor, batch: int
     ) -> tuple[Tensor, Tensor, dict[str, Tensor] | None]:
         """Return the queries' content (B, Q, D) and boxes (B, Q, 4), and the first stage."""
         if self.queries == "learned":
-            content = memory.new_zeros(memory.shape[0], self.num_queries, D)
+            content = memory.new_zeros(batch, self.num_queries, D)
             return content, content[..., :4] + 0.5, None
         logits = self.class_heads[0](memory)  # (B, M, C)
         best = logits.amax(dim=-1).topk(self.num_queries, dim=1).indices  # (B, Q)

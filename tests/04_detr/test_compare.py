@@ -1,5 +1,7 @@
 """Stored comparisons: what an arm returns, and that what is stored is whole."""
 
+from itertools import pairwise
+
 import pytest
 
 import compare
@@ -28,7 +30,7 @@ def test_each_arm_adds_one_idea():
     ideas = [{k: v for k, v in one.items() if k != "epochs"} for one in compare.IDEAS.values()]
     settings = [make_settings("street", **one) for one in ideas]
     names = ("maps", "queries", "refine", "denoising")
-    for one, other, changed in zip(settings, settings[1:], names, strict=True):
+    for (one, other), changed in zip(pairwise(settings), names, strict=True):
         assert [n for n in names if getattr(one, n) != getattr(other, n)] == [changed]
     assert settings[-1] == make_settings("street")
 
