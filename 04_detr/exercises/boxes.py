@@ -1,7 +1,7 @@
 """Checks of the exercises 04.5 and 04.6: GIoU's sign, and boxes refined as logits.
 
-The oracles are torchvision's `generalized_box_iou` and PyTorch's `logit`; a test compares the second
-with the lesson's decoder.
+The oracles are torchvision's `generalized_box_iou` and PyTorch's `logit`; a test compares the
+second with the lesson's decoder.
 """
 
 from collections.abc import Callable

@@ -111,56 +111,57 @@ def without_suppression(attempt: Attempt) -> None:
     compare_function(attempt, cases, found, wrong_detections(), tolerance=1e-4)
 
 
+def suppressed(*inputs: object) -> tuple[Tensor, ...]:
+    """`found`, and then class-aware suppression."""
+    scores, labels, boxes = found(*inputs)
+    kept = batched_nms(boxes, scores, labels, 0.5)
+    return scores[kept], labels[kept], boxes[kept]
+
+
+def best_class_alone(
+    logits: Tensor, boxes: Tensor, height: int, width: int, count: int
+) -> tuple[Tensor, ...]:
+    """Each query answers with its best class at most."""
+    only = torch.full_like(logits, -torch.inf)
+    only[torch.arange(len(logits)), logits.argmax(dim=1)] = logits.amax(dim=1)
+    return found(only, boxes, height, width, min(count, len(logits)))
+
+
+def by_columns(
+    logits: Tensor, boxes: Tensor, height: int, width: int, count: int
+) -> tuple[Tensor, ...]:
+    """The places in the flattened table are read as if its rows were the classes."""
+    scores, places = logits.sigmoid().flatten().topk(count)
+    corners = box_convert(boxes, "cxcywh", "xyxy") * torch.tensor([width, height, width, height])
+    return scores, places // len(logits), corners[places % len(logits)]
+
+
+def still_logits(*inputs: object) -> tuple[Tensor, ...]:
+    """`found` without the sigmoid."""
+    scores, labels, boxes = found(*inputs)
+    return scores.logit(), labels, boxes
+
+
 def wrong_detections() -> dict[str, Callable]:
     """Reasons and functions of the usual wrong ways from scores to detections."""
-
-    def suppressed(*inputs: object) -> tuple[Tensor, ...]:
-        scores, labels, boxes = found(*inputs)
-        kept = batched_nms(boxes, scores, labels, 0.5)
-        return scores[kept], labels[kept], boxes[kept]
-
-    def best_class(
-        logits: Tensor, boxes: Tensor, height: int, width: int, count: int
-    ) -> tuple[Tensor, ...]:
-        label = logits.argmax(dim=1)
-        only = torch.full_like(logits, -torch.inf)
-        only[torch.arange(len(logits)), label] = logits.amax(dim=1)
-        return found(only, boxes, height, width, min(count, len(logits)))
-
-    def swapped_index(
-        logits: Tensor, boxes: Tensor, height: int, width: int, count: int
-    ) -> tuple[Tensor, ...]:
-        scores, places = logits.sigmoid().flatten().topk(count)
-        queries, classes = logits.shape
-        pixels = found(logits, boxes, height, width, count)[2].new_tensor(
-            [width, height, width, height]
-        ) * box_convert(boxes, "cxcywh", "xyxy")
-        return scores, places // queries, pixels[places % queries]
-
-    def softmax(logits: Tensor, *others: object) -> tuple[Tensor, ...]:
-        return found(logits.softmax(dim=1).logit(), *others)
-
     return {
         "there is no suppression here: two queries on one place are two answers": suppressed,
         "a query may answer with several classes: all pairs of a query and a class "
-        "compete": best_class,
-        "classes do not compete: a sigmoid for each, no softmax": softmax,
-        "place // C is the query and place % C the class, with C classes in a row": swapped_index,
+        "compete": best_class_alone,
+        "classes do not compete: a sigmoid for each, no softmax": (
+            lambda logits, *others: found(logits.softmax(dim=1).logit(), *others)
+        ),
+        "place // C is the query and place % C the class, with C classes in a row": by_columns,
         "height and width are swapped: x is a fraction of the width": (
             lambda logits, boxes, height, width, count: found(logits, boxes, width, height, count)
         ),
         "the boxes are still centre and size": (
-            lambda logits, boxes, height, width, count: found(
-                logits, box_convert(boxes, "xyxy", "cxcywh"), height, width, count
+            lambda logits, boxes, *others: found(
+                logits, box_convert(boxes, "xyxy", "cxcywh"), *others
             )
         ),
         "the boxes are still fractions of the picture": (
             lambda logits, boxes, height, width, count: found(logits, boxes, 1, 1, count)
         ),
-        "the scores are still logits": (
-            lambda logits, boxes, height, width, count: (
-                (result := found(logits, boxes, height, width, count))[0].logit(),
-                *result[1:],
-            )
-        ),
+        "the scores are still logits": still_logits,
     }

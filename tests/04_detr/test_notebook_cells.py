@@ -40,20 +40,21 @@ def names(sources: list[str]) -> dict[str, Any]:
     return found
 
 
-def run_cell(sources: list[str], names: dict[str, Any], text: str, stop: str = "\n\n\n#") -> None:
-    """Run the one cell that holds a text, up to `stop`: what shows the teaching form stays out."""
+def run_cell(sources: list[str], names: dict[str, Any], text: str) -> None:
+    """Run the one cell that holds a text."""
     (cell,) = [source for source in sources if text in source]
     assert len(cell.splitlines()) <= LONGEST
-    exec(compile(cell.split(stop)[0], NOTEBOOK.name, "exec"), names)  # noqa: S102
+    exec(compile(cell, NOTEBOOK.name, "exec"), names)  # noqa: S102
 
 
 def with_losses(sources: list[str], names: dict[str, Any]) -> dict[str, Any]:
     """Run the cells of matching and losses."""
     run_cell(sources, names, "def cost_matrix(")
-    run_cell(sources, names, "def iou_and_giou(", stop="\n\n\npair = ")
+    run_cell(sources, names, "def match(")
+    run_cell(sources, names, "def iou_and_giou(")
     run_cell(sources, names, "def varifocal(")
     run_cell(sources, names, "def stage_loss(")
-    run_cell(sources, names, "def set_loss(", stop="\n\n\ntargets = ")
+    run_cell(sources, names, "def set_loss(")
     run_cell(sources, names, "def denoising_loss(")
     return names
 
@@ -99,16 +100,16 @@ def test_attention_is_that_of_the_module(sources, names) -> None:
 def test_positions_are_those_of_the_module(sources, names) -> None:
     names |= {"rows": 3, "columns": 4}
     run_cell(sources, names, "def sine_positions(")
+    run_cell(sources, names, "down, across = ")
     fractions = torch.rand(2, 7, 4)
     torch.testing.assert_close(names["sine_positions"](fractions), detr.sine_positions(fractions))
     assert names["centres"].tolist()[1] == pytest.approx([1.5 / 4, 0.5 / 3])
 
 
 def test_the_way_through_the_model_is_the_forward_pass(sources, names, tiny_detr) -> None:
-    names |= {"rows": 3, "columns": 4}
     for text in ("def sine_positions(", "def encode(", "def select(", "def decode("):
         run_cell(sources, names, text)
-    run_cell(sources, names, "def refine(", stop="\n\n\nboxes = ")
+    run_cell(sources, names, "def refine(")
     model, images = tiny_detr(), torch.rand(2, 3, *SIZE)
     with torch.no_grad():
         maps = names["encode"](model, images)
@@ -136,6 +137,7 @@ def test_the_decoder_layer_is_that_of_the_module(sources, names) -> None:
 
 def test_costs_and_pairs_are_those_of_the_module(sources, names, answers, some_targets) -> None:
     run_cell(sources, names, "def cost_matrix(")
+    run_cell(sources, names, "def match(")
     (target,) = some_targets(4)
     logits, boxes = answers["logits"][0, 0], answers["boxes_cxcywh"][0, 0]
     costs = losses.cost_matrix(logits, boxes, target["classes"], target["boxes_cxcywh"])
@@ -147,7 +149,12 @@ def test_costs_and_pairs_are_those_of_the_module(sources, names, answers, some_t
 
 
 def test_assignments_by_hand_are_scipys(sources, names) -> None:
-    for text in ("costs = np.array(", "def total(", "queries, objects = linear_sum"):
+    for text in (
+        "costs = np.array(",
+        "def total(",
+        "ways = sorted(",
+        "queries, objects = linear_sum",
+    ):
         run_cell(sources, names, text)
     assert names["queries"].tolist() == [0, 1, 2] and names["objects"].tolist() == [1, 0, 2]
     assert len(names["ways"]) == 24
@@ -174,14 +181,13 @@ def test_the_losses_are_detr_loss(sources, names, answers, some_targets, sizes) 
 
 
 def test_the_mask_is_that_of_the_module(sources, names) -> None:
-    run_cell(sources, names, "def group_mask(", stop="\nfig, ax")
+    run_cell(sources, names, "def group_mask(")
     for groups, size, queries in ((2, 3, 5), (1, 1, 1), (4, 2, 30), (3, 0, 2)):
         ours = names["group_mask"](groups, size, queries)
         assert torch.equal(ours, denoising.group_mask(groups, size, queries))
 
 
 def test_pairs_of_neighbours_are_counted(sources, names) -> None:
-    names |= {"scenes": [], "counts": []}
     run_cell(sources, names, "def close_pairs(")
     boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.52, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2]])
     target = {"boxes_cxcywh": boxes, "classes": torch.tensor([1, 1, 0])}
@@ -190,8 +196,7 @@ def test_pairs_of_neighbours_are_counted(sources, names) -> None:
 
 
 def test_attention_maps_keep_their_sum(sources, names, tiny_detr) -> None:
-    (cell,) = [source for source in sources if "def attention_map(" in source]
-    exec(compile(cell.split("\n\n\nwith ")[0], NOTEBOOK.name, "exec"), names)  # noqa: S102
+    run_cell(sources, names, "def attention_map(")
     with torch.no_grad():
         outputs = tiny_detr()(torch.rand(1, 3, *SIZE))
     weights = outputs["attention"][-1][0, :, 0].mean(dim=0)
