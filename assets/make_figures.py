@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 import figures_boxes
 import figures_detectors
+import figures_detr
 import figures_metrics
 import figures_segmentation
 import figures_tasks
@@ -38,6 +39,7 @@ MODULES = (
     figures_boxes,
     figures_detectors,
     figures_yolo,
+    figures_detr,
     figures_metrics,
     figures_segmentation,
 )

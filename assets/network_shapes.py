@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lesson_modules import MASK_RCNN, SEMANTIC, YOLO
+from lesson_modules import DETR, MASK_RCNN, SEMANTIC, YOLO
 
 Shape = tuple[int, ...]
 
@@ -107,3 +107,30 @@ def deeplab() -> dict[str, Any]:
     branches = network.classifier[0].convs
     rates = [m.dilation[0] for b in branches for m in b.modules() if isinstance(m, nn.Conv2d)]
     return seen | {"rates": [rate for rate in rates if rate > 1]}
+
+
+@cache
+def detr() -> dict[str, Any]:
+    """Shapes of lesson 04's detector on one street scene, random weights and five classes.
+
+    "maps" are the projected maps, fine to coarse, "memory" the places and their channels, "logits"
+    and "boxes" the last stage, "layers" counts the decoder's.
+    """
+    torch.manual_seed(0)
+    with DETR:
+        model = DETR.load("detr").DETR(5, pretrained=False).eval()
+        images = torch.zeros(1, 3, 240, 320)
+        names = [f"project.{k}" for k in range(3)]
+        seen = watch(model, [*names, "memory_norm"], images)
+        with torch.inference_mode():
+            outputs = model(images)
+    last = {"logits": outputs["logits"][-1], "boxes": outputs["boxes_cxcywh"][-1]}
+    shapes = {name: tuple(value.shape[1:]) for name, value in last.items()}
+    maps = [seen[name][1:] for name in names]
+    return {
+        **shapes,
+        "input": tuple(images.shape[1:]),
+        "maps": maps,
+        "memory": seen["memory_norm"][1:],
+        "layers": len(model.layers),
+    }

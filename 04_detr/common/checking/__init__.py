@@ -1,0 +1,1 @@
+"""The machinery of `check(id, answer)`: it tries an answer and says what is wrong."""

@@ -1,0 +1,1 @@
+"""The painter of street scenes: pictures whose every label is exact."""

@@ -1,0 +1,1 @@
+"""What right answers to this lesson's exercises are."""
