@@ -20,6 +20,7 @@ from figure_style import (
     GREEN,
     INK,
     LIGHT,
+    OBJECT_COLORS,
     ORANGE,
     PURPLE,
     RED,
@@ -36,7 +37,7 @@ from figure_style import (
     silhouette,
 )
 from lesson_modules import DETR
-from street_scene import outlines, true_objects
+from street_scene import outlines, scene, true_objects
 
 SIZE = (320, 240)  # width and height of the scene
 GROUPS, GROUP_SIZE, QUERIES = 2, 3, 5  # of the mask that is drawn
@@ -79,6 +80,22 @@ def draw_path() -> Figure:
     return figure
 
 
+def draw_small() -> Figure:
+    """The scene of the other lessons' small pictures: each object has a query, the rest have none."""
+    figure = new_card(1.86, width=2.4)
+    ax = picture_axes(figure, (0.02, 0.026, 0.96, 0.948), SIZE)
+    ax.imshow(scene().image, extent=(0, SIZE[0], SIZE[1], 0), alpha=0.55)
+    boxes = sorted((one["box_xyxy"] for one in true_objects()), key=lambda box: box[0] + box[2])
+    slots = np.linspace(12, SIZE[0] - 12, 12)
+    ax.plot(slots, np.full(12, 228), "o", color=GRAY, markersize=4)
+    for number, box in enumerate(boxes):
+        color, x = OBJECT_COLORS[number % len(OBJECT_COLORS)], slots[number + 2]
+        rectangle(ax, box, color, linewidth=1.8)
+        ax.plot((x, (box[0] + box[2]) / 2), (228, box[3]), color=color, linewidth=1.2)
+        ax.plot(x, 228, "o", color=color, markersize=5)
+    return figure
+
+
 def _objects() -> list[dict[str, Any]]:
     """The three largest objects of the scene, from left to right."""
     largest = sorted(true_objects(), key=lambda one: one["mask"].sum())[-3:]
@@ -104,13 +121,13 @@ def draw_matching() -> Figure:
     """Objects and answers in a scene, the table of their costs, and the assignment in it."""
     objects = _objects()
     boxes_xyxy, logits = _predictions(objects)
-    losses = DETR.load("losses")
+    matcher = DETR.load("matcher")
     scale = torch.tensor([*SIZE, *SIZE])
     true = torch.tensor([one["box_xyxy"] for one in objects]).float() / scale
-    costs = losses.cost_matrix(
+    costs = matcher.cost_matrix(
         logits, _to_cxcywh(boxes_xyxy / scale), torch.arange(3), _to_cxcywh(true)
     )
-    queries, things = losses.assign(costs)
+    queries, things = matcher.assign(costs)
     figure = new_card(6.35)
     ax = picture_axes(figure, (0.03, 0.47, 0.62, 0.51), SIZE)
     for one, gray in zip(objects, ("#b3b2ac", "#d6d5cf", "#c4c3bd"), strict=True):
@@ -165,7 +182,7 @@ def _draw_costs(ax: Axes, costs: np.ndarray, colors: list[str]) -> None:
 
 def draw_denoising() -> Figure:
     """Who may look at whom: two groups of noisy queries, and the ordinary ones."""
-    mask = DETR.load("denoising").group_mask(GROUPS, GROUP_SIZE, QUERIES).numpy()
+    mask = DETR.load("matcher").group_mask(GROUPS, GROUP_SIZE, QUERIES).numpy()
     noisy = GROUPS * GROUP_SIZE
     kinds = [*np.repeat(np.arange(GROUPS), GROUP_SIZE), *[GROUPS] * QUERIES]
     colors = (ORANGE, SKY, GREEN)
@@ -191,6 +208,7 @@ def draw_denoising() -> Figure:
 
 
 MAKERS = (
+    FigureMaker("lesson_04.png", draw_small, "lesson 04: a query for each object"),
     FigureMaker("detr.svg", draw_path, "the path of the data through lesson 04's DETR"),
     FigureMaker(
         "detr_matching.svg", draw_matching, "objects, answers, their costs, the assignment"
