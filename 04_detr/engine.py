@@ -43,8 +43,8 @@ def train(
     Args:
         settings: see `settings.Settings`.
         data: what to learn from, and what to choose the best epoch by.
-        folder: gets `last.pt`, all that is needed to go on, and `best.pt`, the model of the epoch
-            with the highest AP on the validation pictures. None keeps neither.
+        folder: gets `last.pt`, to go on from, and `best.pt`, of the epoch with the highest AP on
+            the validation pictures. None keeps neither.
         resume: go on from `last.pt`, if it is there.
         processes: of torchrun; None is this one alone, on the GPU if there is one.
         options: `checkpoint_every`, `after_step`, `progress`; see `common.run.Run`.
@@ -56,16 +56,15 @@ def train(
     """
     processes = processes or one_process()
     run, loader, optimizer, schedule = prepare(settings, data, folder, processes, **options)
-    device, classes = processes.device, len(data.class_names)
     if resume:
         run.resume()
     for _ in range(run.epoch, settings.epochs):
         run.model.train()
         for images, targets in run.steps(loader):
-            targets = to_device(targets, device)
-            noisy = noisy_queries(targets, classes, settings.denoising)
+            targets = to_device(targets, processes.device)
+            noisy = noisy_queries(targets, len(data.class_names), settings.denoising)
             with run.autocast():
-                outputs = run.network(to_input(images, device), noisy)
+                outputs = run.network(to_input(images, processes.device), noisy)
             losses = detr_loss(outputs, targets, noisy)
             loss = sum(losses.values())
             run.record(loss, losses, [target["path"] for target in targets])

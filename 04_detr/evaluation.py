@@ -18,15 +18,13 @@ from torchvision.ops import batched_nms, box_convert
 from tqdm import tqdm
 
 from common.checkpoint import load_weights
-from common.coco_metrics import MAX_DETECTIONS, coco_metrics
-from common.coco_truth import coco_detections, coco_truth
-from common.loading import evaluation_loader
 from common.settings import read_run
 from detr import DETR, build_model
 from settings import Settings
 
 GRAY = 127  # around a picture of another shape
 BATCH_SIZE = 4
+MAX_DETECTIONS = 100  # of a picture, as COCO counts
 
 
 def load_detector(path: str | Path) -> tuple[DETR, tuple[str, ...], Settings]:
@@ -124,6 +122,8 @@ def evaluate(
     Returns:
         See `common.coco_metrics.coco_metrics`.
     """
+    from common.coco_metrics import coco_metrics  # what only measuring needs, predicting leaves out
+
     truth, found = collect(model, dataset, progress, max_detections)
     return coco_metrics(truth, found, max_detections)
 
@@ -136,6 +136,9 @@ def collect(
 
     Arguments as for `evaluate`.
     """
+    from common.coco_truth import coco_detections, coco_truth
+    from common.loading import evaluation_loader
+
     labels, device, training = dataset.labels, next(model.parameters()).device, model.training
     records, entries = {one.image_id: one for one in labels.images}, []
     batches = evaluation_loader(dataset, BATCH_SIZE)

@@ -15,6 +15,7 @@ VIDEO_SUFFIXES = tuple(
 DEFAULT_FRAMES_PER_SECOND = 25.0  # for cameras and files that do not say
 MOST_TRIES = 1000  # frames in a row that may be damaged before a film is given up ...
 FEW_TRIES = 25  # ... and of one that does not say how many it has
+CAMERA_TRIES = 5  # ... and of a camera, which waits for each
 NUMBERS_SHOWN = 5
 
 
@@ -38,6 +39,7 @@ class VideoSource:
         frame_count: as the file says (some files say a little too much), None for a camera.
         lost: numbers of the frames so far, from 0, that are damaged and were passed over.
         missing: how many frames there should be, by what the file says, after the film has ended.
+        ended: whether a camera gives no more pictures.
 
     Raises:
         PhotoError: it cannot be opened, or has no frame that can be read.
@@ -55,8 +57,11 @@ class VideoSource:
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.frame_count = count if not isinstance(source, int) and count > 0 else None
         self.lost: list[int] = []
-        self.missing = 0
-        self._tries = 0 if isinstance(source, int) else MOST_TRIES if count > 0 else FEW_TRIES
+        self.missing, self.ended = 0, False
+        self._is_camera = isinstance(source, int)
+        self._tries = MOST_TRIES if count > 0 else FEW_TRIES
+        if self._is_camera:
+            self._tries = CAMERA_TRIES
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Frames, uint8 (H, W, 3), RGB, from the first to the last that can be read."""
@@ -89,7 +94,7 @@ class VideoSource:
         seen = pending[0]  # the first of those after which no good one came
         if seen == len(self.lost):
             raise PhotoError(f"{self.name}: no frame of it can be read")
-        self.missing = self._count_missing(seen, seconds)
+        self.missing, self.ended = self._count_missing(seen, seconds), self._is_camera
 
     def problems(self) -> list[str]:
         """What of the film could not be read, one line each, once all frames were asked for."""
@@ -105,6 +110,8 @@ class VideoSource:
                 f"{self.name}: is cut off: of {self.frame_count} frames {self.missing} are missing "
                 "at the end"
             )
+        if self.ended:
+            lines.append(f"{self.name}: gives no more pictures; is it still plugged in?")
         return lines
 
     def _count_missing(self, seen: int, seconds: float) -> int:
