@@ -81,7 +81,7 @@ def draw_path() -> Figure:
 
 
 def draw_small() -> Figure:
-    """The scene of the other lessons' small pictures: each object has a query, the rest have none."""
+    """The scene of the other small pictures: each object has a query, the rest have none."""
     figure = new_card(1.86, width=2.4)
     ax = picture_axes(figure, (0.02, 0.026, 0.96, 0.948), SIZE)
     ax.imshow(scene().image, extent=(0, SIZE[0], SIZE[1], 0), alpha=0.55)
