@@ -9,7 +9,17 @@ import coins
 import sliders
 from coins import NUM_COINS, correlate_discs, detect_coins, load_coins
 from common.mask_boxes import masks_to_boxes_xyxy
-from drawing import draw_boxes, draw_map, draw_pair, draw_photo, draw_precision_recall
+from drawing import (
+    draw_boxes,
+    draw_deltas,
+    draw_kept,
+    draw_map,
+    draw_masks,
+    draw_pair,
+    draw_photo,
+    draw_precision_recall,
+    panels,
+)
 from metrics import overlaps, precision_recall
 
 
@@ -53,6 +63,37 @@ def test_figures_are_drawn_on_the_given_axes():
     assert len(draw_map(ax, np.arange(6).reshape(2, 3), (0, 0, 1, 1)).texts) == 6
     curve = precision_recall(np.array([0.9, 0.8]), np.array([True, False]), 2)
     assert draw_precision_recall(ax, *curve, np.arange(11) / 10).get_xlabel() == "recall"
+    plt.close(fig)
+
+
+def test_panels_are_wide_enough_and_the_figure_is_not_too_wide():
+    for rows, columns, shape in ((1, 1, (1,)), (1, 3, (3,)), (2, 2, (2, 2))):
+        axes = panels(rows, columns, height=2)
+        assert axes.shape == shape
+        figure = axes.flat[0].figure
+        width = figure.get_figwidth()
+        assert width <= 10 and width * figure.dpi / columns >= 300
+        plt.close(figure)
+
+
+def test_removed_boxes_are_dotted_and_named():
+    fig, ax = plt.subplots()
+    draw_kept(ax, [[0, 0, 9, 9], [1, 1, 9, 9]], ["rider", "horse"], [1], "NMS")
+    assert [box.get_linestyle() for box in ax.patches] == [":", "-"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["rider", "horse"]
+    assert ax.get_title() == "NMS"
+    plt.close(fig)
+
+
+def test_deltas_and_masks_are_drawn():
+    fig, ax = plt.subplots()
+    draw_deltas(ax, (0, 0, 10, 20), (5, 0, 25, 20), (1, 0, np.log(2), 0))
+    assert ax.get_title() == "tx 1, ty 0, tw 0.693, th 0" and len(ax.patches) == 2
+    masks = np.zeros((3, 4, 5), dtype=bool)
+    masks[0, 0], masks[1, 1], masks[2, 2] = True, True, True
+    overlay = draw_masks(ax, masks).images[-1].get_array()
+    assert len({tuple(overlay[k, 0]) for k in range(3)}) == 3  # a colour for each
+    assert overlay[3, 0, 3] == 0  # and none outside
     plt.close(fig)
 
 
