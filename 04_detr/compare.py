@@ -25,11 +25,11 @@ SUPPRESSION_IOU = 0.7
 PLAIN = {"queries": "learned", "refine": False, "denoising": 0, "maps": 1}
 # The epochs are such that each training takes the same minutes within a tenth: one map is sooner.
 IDEAS: dict[str, dict[str, Any]] = {
-    "DETR of 2020": {**PLAIN, "epochs": 7},
-    "+ three maps": {**PLAIN, "maps": 3, "epochs": 5},
-    "+ query selection": {"refine": False, "denoising": 0, "epochs": 5},
-    "+ refinement": {"denoising": 0, "epochs": 5},
-    "+ denoising": {"epochs": 5},
+    "DETR of 2020": {**PLAIN, "epochs": 4},
+    "+ three maps": {**PLAIN, "maps": 3, "epochs": 3},
+    "+ query selection": {"refine": False, "denoising": 0, "epochs": 3},
+    "+ refinement": {"denoising": 0, "epochs": 3},
+    "+ denoising": {"epochs": 3},
 }
 
 EPILOG = """comparisons:
