@@ -79,7 +79,7 @@ def test_panels_are_wide_enough_and_the_figure_is_not_too_wide():
 def test_removed_boxes_are_dotted_and_named():
     fig, ax = plt.subplots()
     draw_kept(ax, [[0, 0, 9, 9], [1, 1, 9, 9]], ["rider", "horse"], [1], "NMS")
-    assert [box.get_linestyle() for box in ax.patches] == [":", "-"]
+    assert [box.get_linestyle() for box in ax.patches] == [":", "solid"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["rider", "horse"]
     assert ax.get_title() == "NMS"
     plt.close(fig)
