@@ -1,4 +1,4 @@
-"""Compare ways of training by several trainings: half an hour on two cores.
+"""Compare ways of training by several trainings of about four minutes of one core.
 
 The result is written to `results/NAME.json` after each training. A comparison that was stopped goes
 on where it was; delete its file to begin anew.
@@ -29,7 +29,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     "+ three maps": {**PLAIN, "maps": 3, "epochs": 3},
     "+ query selection": {"refine": False, "denoising": 0, "epochs": 3},
     "+ refinement": {"denoising": 0, "epochs": 3},
-    "+ denoising": {"epochs": 3},
+    "+ denoising": {"denoising": 4, "epochs": 3},
 }
 
 EPILOG = """comparisons:

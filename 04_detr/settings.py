@@ -30,7 +30,7 @@ class Settings:
         "selected", "best places of the picture, or learned as in 2020", choices=QUERIES
     )
     refine: bool = setting(True, "each decoder layer corrects the boxes of the one before")
-    denoising: int = setting(4, "groups of noisy queries; 0: none", at_least=0)
+    denoising: int = setting(0, "groups of noisy queries; 0: none", at_least=0)
     maps: int = setting(3, "strides 8, 16, 32; 1: the coarsest alone", at_least=1, at_most=3)
     num_queries: int = setting(30, "the most objects of a picture", at_least=1)
     image_size: tuple[int, int] = setting(
@@ -87,6 +87,7 @@ PRESETS = {
         data="penn_fudan",
         image_size=(640, 832),
         num_queries=100,
+        denoising=4,
         epochs=100,
         batch_size=8,
         learning_rate=4e-4,

@@ -17,11 +17,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BOXES, MASK_RCNN = "00_boxes_and_metrics", "01_mask_r_cnn_fine_tuning"
-YOLO, SEMANTIC = "02_yolo_v3_darknet", "03_semantic_segmentation"
+YOLO, SEMANTIC, DETR = "02_yolo_v3_darknet", "03_semantic_segmentation", "04_detr"
 MASKS = f"{MASK_RCNN}/mask_r_cnn_fine_tuning.ipynb"
 CLASSES = f"{MASK_RCNN}/faster_r_cnn_custom_classes.ipynb"
 TRAINING = f"{YOLO}/yolo_v3_training.ipynb"
 PIXELS = f"{SEMANTIC}/semantic_segmentation.ipynb"
+QUERIES = f"{DETR}/detr.ipynb"
 
 SIX = r"^all +" + r" +".join([r"(\d\.\d{3})"] * 6)
 THREE = r"^all +(\d\.\d{3}) +(\d\.\d{3}) +(\d\.\d{3})$"
@@ -78,6 +79,7 @@ ROOT_CLAIMS = [
     ("<br>{} seconds and", f"{YOLO}/README.md", r"notebook on detection.*\| (\d+) s \|"),
     ("mean IoU {} pretrained,", PIXELS, r"^mean IoU (\d\.\d{3}), pixel"),
     (", {} from scratch.<br>", f"{SEMANTIC}/README.md", SCRATCH),
+    ("boxes of five classes: AP {0}, AP50 {1}.", QUERIES, THREE),
     ("AP {1}, AP50 {0} on blood cells", f"{YOLO}/README.md", r"AP50 (\S+), AP (\S+) in 488 s"),
     ("measured: AP {0}, AP50 {1} on drawn scenes, 7", CLASSES, THREE),
     ("boxes AP {0}, masks AP {3} on drawn scenes;", MASKS, SIX),
@@ -97,6 +99,9 @@ ROOT_CLAIMS = [
     ("more than the {} of the U-Net", f"{SEMANTIC}/README.md", SCRATCH),
 ]
 LESSON_CLAIMS = [
+    Claim(f"{DETR}/README.md", "100 unseen scenes | AP {0}, AP50 {1} in ", QUERIES, THREE),
+    Claim(f"{DETR}/README.md", " in {} s of training |", QUERIES, r"600 steps in (\d+) s"),
+    Claim(f"{DETR}/README.md", "last decoder layer | {} |", QUERIES, r"^layer 3 +\S+ +\S+ +(\S+)"),
     Claim(
         f"{MASK_RCNN}/README.md",
         "| Mask R-CNN, pedestrians | {} | {} | {} | {} | {} | {} |",
@@ -170,6 +175,19 @@ TABLES = {
             )
         },
     ),
+    f"{DETR}/results/ideas.json": (
+        ("bbox.AP", "bbox.AP50", "suppressed.AP"),
+        {
+            name: name
+            for name in (
+                "DETR of 2020",
+                "+ three maps",
+                "+ query selection",
+                "+ refinement",
+                "+ denoising",
+            )
+        },
+    ),
     f"{YOLO}/results/ideas.json": (
         ("bbox.AP", "bbox.AP50", "bbox.AP75"),
         {
@@ -217,6 +235,8 @@ def test_minutes_of_the_lessons_table() -> None:
     assert f" and {training} minutes" in rows[2]
     pixels = minutes(SEMANTIC, r"whole notebook, .*\| (\d+) s \|")
     assert f"<br>{pixels} minutes" in rows[3]
+    queries = minutes(DETR, r"the whole notebook \| (\d+) s \|")
+    assert f"<br>{queries} minutes" in rows[4]
 
 
 def test_every_measured_figure_of_the_root_readme_has_a_source() -> None:

@@ -24,7 +24,7 @@ LESSON = Path(command.__file__).parent
 
 def tiny(folder, **changes):
     values = {"data": str(folder), "pretrained": False, "image_size": (72, 96), "batch_size": 2}
-    values |= {"epochs": 1, "learning_rate": 1e-3, "num_queries": 8}
+    values |= {"epochs": 1, "learning_rate": 1e-3, "num_queries": 8, "denoising": 4}
     return make_settings("street", **(values | changes))
 
 

@@ -23,7 +23,7 @@ FOLDER = Path(command.__file__).parent
 
 def tiny(folder, **changes) -> Settings:
     values = {"data": str(folder), "pretrained": False, "image_size": (72, 96), "batch_size": 2}
-    values |= {"epochs": 2, "learning_rate": 1e-3, "num_queries": 8}
+    values |= {"epochs": 2, "learning_rate": 1e-3, "num_queries": 8, "denoising": 4}
     return make_settings("street", **(values | changes))
 
 
@@ -90,7 +90,10 @@ def test_the_best_epoch_is_chosen_on_validation_and_test_is_not_looked_at(scenes
     ("change", "message"),
     [
         ({"queries": "guessed"}, "queries is 'guessed'; allowed are selected, learned"),
-        ({"queries": "learned"}, "denoising is 4, but learned queries have no boxes: .* be 0"),
+        (
+            {"queries": "learned", "denoising": 4},
+            "denoising is 4, but learned queries have no boxes: .* be 0",
+        ),
         ({"maps": 4}, "maps is 4; at most 3 is allowed"),
         ({"maps": 0}, "maps is 0; at least 1"),
         ({"denoising": -1}, "denoising is -1; at least 0"),
@@ -162,7 +165,10 @@ def test_two_processes_train_and_share_their_gradients(scenes, tmp_path):
 
 
 def test_command_says_what_is_wrong(scenes, tmp_path, capsys):
-    assert command.main(tiny_command(scenes, tmp_path, "--queries", "learned")) == 2
+    assert (
+        command.main(tiny_command(scenes, tmp_path, "--queries", "learned", "--denoising", "4"))
+        == 2
+    )
     assert "error: denoising is 4, but learned queries have no boxes" in capsys.readouterr().err
     assert command.main(tiny_command("/nowhere/at/all", tmp_path)) == 2
     assert "data '/nowhere/at/all': allowed are street, penn_fudan" in capsys.readouterr().err
