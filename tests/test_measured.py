@@ -72,7 +72,11 @@ def minutes(lesson: str, pattern: str) -> str:
 SCRATCH = r"`unet`, from scratch \| (0\.\d{3})"  # by the command; the notebook trains one network
 ROOT_CLAIMS = [
     ("equal pycocotools' to {}.", f"{BOXES}/README.md", r"evaluation .*\| (2\.2e-16) of all"),
-    ("{} to {} seconds; it trains nothing", f"{BOXES}/README.md", r"seconds, all cells \| (\d+) to (\d+) "),
+    (
+        "{} to {} seconds; it trains nothing",
+        f"{BOXES}/README.md",
+        r"seconds, all cells \| (\d+) to (\d+) ",
+    ),
     ("boxes AP {0}, masks AP {3}; seven", MASKS, SIX),
     ("own classes: boxes AP {0}, AP50 {1}.", CLASSES, THREE),
     ("trained: AP {0}, AP50 {1}.", TRAINING, THREE),
