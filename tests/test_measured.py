@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 BOXES, MASK_RCNN = "00_boxes_and_metrics", "01_mask_r_cnn_fine_tuning"
 YOLO, SEMANTIC, DETR = "02_yolo_v3_darknet", "03_semantic_segmentation", "04_detr"
+COINS = f"{BOXES}/boxes_and_metrics.ipynb"
 MASKS = f"{MASK_RCNN}/mask_r_cnn_fine_tuning.ipynb"
 CLASSES = f"{MASK_RCNN}/faster_r_cnn_custom_classes.ipynb"
 TRAINING = f"{YOLO}/yolo_v3_training.ipynb"
@@ -26,6 +27,7 @@ QUERIES = f"{DETR}/detr.ipynb"
 
 SIX = r"^all +" + r" +".join([r"(\d\.\d{3})"] * 6)
 THREE = r"^all +(\d\.\d{3}) +(\d\.\d{3}) +(\d\.\d{3})$"
+STEPS = r"^\d+ steps in (\d+) s$(?s:.*?)"  # of training, before what follows
 PUBLISHED = {"0.799", "0.761"}  # torchvision's tutorial in its first edition
 
 
@@ -69,6 +71,8 @@ def minutes(lesson: str, pattern: str) -> str:
     return f"{round(int(seconds[1]) / 60)}"
 
 
+# thousands, then the rest: found, true, right
+NUCLEI = r"(\d)(\d{3}) found of (\d)(\d{3}), (\d)(\d{3}) right, F1 (\S+)"
 SCRATCH = r"`unet`, from scratch \| (0\.\d{3})"  # by the command; the notebook trains one network
 ROOT_CLAIMS = [
     ("equal pycocotools' to {}.", f"{BOXES}/README.md", r"evaluation .*\| (2\.2e-16) of all"),
@@ -99,34 +103,83 @@ ROOT_CLAIMS = [
     ("Dice alone {},", PIXELS, r"^Dice +(\S+)"),
     ("focal {},", PIXELS, r"^focal +(\S+)"),
     ("best pixel accuracy, {}.", PIXELS, r"^cross-entropy +0\.000 +(\S+)"),
+    ("never finds a person, {} % of the", PIXELS, r"^blind to people only +0\.(\d\d)"),
     ("has a mean IoU of {},", PIXELS, r"^blind to people only +\S+ +(\S+)"),
     ("more than the {} of the U-Net", f"{SEMANTIC}/README.md", SCRATCH),
 ]
 LESSON_CLAIMS = [
+    Claim(
+        f"{BOXES}/README.md",
+        "AP of one disc / of nine discs on the coins | {} / {} |",
+        COINS,
+        r"^one size +AP50.* AP (\S+)$(?s:.*?)^nine sizes AP50.* AP (\S+)$",
+    ),
     Claim(f"{DETR}/README.md", "100 unseen scenes | AP {0}, AP50 {1} in ", QUERIES, THREE),
     Claim(f"{DETR}/README.md", " in {} s of training |", QUERIES, r"600 steps in (\d+) s"),
     Claim(f"{DETR}/README.md", "last decoder layer | {} |", QUERIES, r"^layer 3 +\S+ +\S+ +(\S+)"),
     Claim(
-        f"{MASK_RCNN}/README.md",
-        "| Mask R-CNN, pedestrians | {} | {} | {} | {} | {} | {} |",
-        MASKS,
-        SIX,
+        f"{DETR}/README.md",
+        "before any query has seen another | {} |",
+        QUERIES,
+        r"^selected places +\S+ +\S+ +(\S+)",
     ),
     Claim(
         f"{MASK_RCNN}/README.md",
-        "| Faster R-CNN, seven own classes | {} | {} | {} |",
+        "100 unseen scenes with {} pedestrians",
+        MASKS,
+        r"^(\d+) pedestrians in 100 test pictures",
+    ),
+    Claim(
+        f"{MASK_RCNN}/README.md",
+        "| Mask R-CNN, pedestrians | {1} | {2} | {3} | {4} | {5} | {6} | {0} s |",
+        MASKS,
+        STEPS + SIX,
+    ),
+    Claim(
+        f"{MASK_RCNN}/README.md",
+        "| Faster R-CNN, seven own classes | {1} | {2} | {3} | | | | {0} s |",
         CLASSES,
-        THREE,
+        STEPS + THREE,
     ),
     Claim(f"{YOLO}/README.md", "| AP {0}, AP50 {1} in ", TRAINING, THREE),
     Claim(
         f"{YOLO}/README.md", " in {} s of training and measuring", TRAINING, r"steps, (\d+) s of"
     ),
     Claim(
+        f"{YOLO}/README.md",
+        "at each IoU from {0} to {2} | {1} at each of the six,",
+        TRAINING,
+        r"^IoU (0\.\d\d): AP (\S+)\n(?:IoU \S+: AP \2\n){4}IoU (\S+): AP \2$",
+    ),
+    Claim(
         f"{SEMANTIC}/README.md",
-        "| `smp_unet`, pretrained, unchanged | {1} | {0} |",
+        "| `smp_unet`, pretrained, unchanged | {2} | {1} | {0} s |",
         PIXELS,
-        r"^person +(0\.\d{3})$(?s:.*?)^mean IoU (\d\.\d{3}), pixel",
+        STEPS + r"^person +(0\.\d{3})$(?s:.*?)^mean IoU (\d\.\d{3}), pixel",
+    ),
+    Claim(
+        f"{SEMANTIC}/README.md",
+        "never finds a person would have {} on these scenes, and an IoU of 0 for",
+        PIXELS,
+        r"^blind to people only +\S+ +(\S+) +0\.000",
+    ),
+    Claim(
+        f"{SEMANTIC}/README.md",
+        "all 150, patches | {2},{3} | {0},{1} | {4},{5} | {6} |",
+        PIXELS,
+        r"^patches +" + NUCLEI,
+    ),
+    Claim(
+        f"{SEMANTIC}/README.md",
+        "cut apart by the watershed | {2},{3} | {0},{1} | {4},{5} | {6} |",
+        PIXELS,
+        r"^watershed +" + NUCLEI,
+    ),
+    Claim(
+        f"{SEMANTIC}/README.md",
+        "shows {0},{1} patches in place of {2},{3} nuclei",
+        PIXELS,
+        r"^patches +" + NUCLEI,
     ),
 ]
 CLAIMS = [Claim("README.md", *claim) for claim in ROOT_CLAIMS] + LESSON_CLAIMS
@@ -228,6 +281,24 @@ def test_a_table_is_that_of_the_stored_comparison(path: str) -> None:
     page = f"{path.split('/')[0]}/README.md"
     for arm, label in labels.items():
         assert row_of(results, arm, metrics, label) in text_of(page)
+
+
+def test_three_seeds_of_the_preset_street() -> None:
+    results = json.loads((ROOT / MASK_RCNN / "results/backbones.json").read_text(encoding="utf-8"))
+    metrics = ("bbox.AP", "bbox.AP50", "segm.AP", "segm.AP50")
+    row = row_of(results, "efficientnet_lite0", metrics, "`street`")
+    assert row in text_of(f"{MASK_RCNN}/README.md")
+
+
+def test_accuracies_of_the_engines() -> None:
+    results = json.loads((ROOT / YOLO / "results/engines.json").read_text(encoding="utf-8"))
+    page = text_of(f"{YOLO}/README.md")
+    table = re.findall(r"^\| (\w+) \| (\w+) \|.* ms.*\| (\S+), (\S+) \|$", page, re.MULTILINE)
+    stored = {
+        run["arm"]: tuple(f"{run['bbox'][metric]:.3f}" for metric in ("AP", "AP50"))
+        for run in results["runs"]
+    }
+    assert {f"{name}-{kind}".lower(): (ap, ap50) for name, kind, ap, ap50 in table} == stored
 
 
 def test_minutes_of_the_lessons_table() -> None:

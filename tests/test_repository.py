@@ -148,6 +148,12 @@ def test_forbidden_words_are_found() -> None:
     assert not FORBIDDEN.search("the network/root/cause and homework/main, a PyPI package")
 
 
+def test_training_commands_of_the_door_say_where_results_go() -> None:
+    commands = re.findall(r"`(python train\.py [^`]+)`", (ROOT / "README.md").read_text("utf-8"))
+    assert len(commands) >= 3
+    assert [command for command in commands if "--out " not in command] == []  # it is required
+
+
 def test_requirements_are_read(tmp_path: Path) -> None:
     path = tmp_path / "requirements.txt"
     path.write_text(
