@@ -17,7 +17,8 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from tqdm import tqdm
 
-from common.coco_metrics import MAX_DETECTIONS, coco_metrics
+from common.choices import MAX_DETECTIONS
+from common.coco_metrics import coco_metrics
 from common.coco_truth import coco_detections, coco_truth
 from common.loading import evaluation_loader
 from common.validation import mean_losses
