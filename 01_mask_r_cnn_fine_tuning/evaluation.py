@@ -17,9 +17,12 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from tqdm import tqdm
 
-from common.coco_metrics import MAX_DETECTIONS, coco_metrics
+from common.choices import MAX_DETECTIONS
+from common.coco_metrics import coco_metrics
 from common.coco_truth import coco_detections, coco_truth
 from common.loading import evaluation_loader
+from common.validation import mean_losses
+from common.validation import to_device as targets_to_device
 from dataset import DetectionDataset
 from model import MASK_THRESHOLD
 
@@ -90,31 +93,17 @@ def validation_loss(model: nn.Module, batches: Iterable[Batch], seed: int = 0) -
         ValueError: there is no batch.
     """
     device = next(model.parameters()).device
-    totals: dict[str, float] = {}
-    count = 0
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), behaving(model, training=True):
         torch.manual_seed(seed)
-        for images, targets in batches:
-            losses = model(*to_device(images, targets, device))
-            for name, value in losses.items():
-                totals[name] = totals.get(name, 0.0) + float(value) * len(images)
-            count += len(images)
-    if not count:
-        raise ValueError("there is no batch to compute a validation loss from")
-    means = {name: total / count for name, total in totals.items()}
-    return {"loss": sum(means.values()), **means}
+        return mean_losses(batches, lambda *batch: model(*to_device(*batch, device)))
 
 
 def to_device(
     images: Sequence[Tensor], targets: Sequence[dict[str, Any]], device: torch.device
 ) -> tuple[list[Tensor], list[dict[str, Any]]]:
     """Copy images and the tensors of their targets to a device."""
-    moved = [
-        {key: v.to(device) if isinstance(v, Tensor) else v for key, v in target.items()}
-        for target in targets
-    ]
-    return [image.to(device) for image in images], moved
+    return [image.to(device) for image in images], targets_to_device(targets, device)
 
 
 @contextlib.contextmanager

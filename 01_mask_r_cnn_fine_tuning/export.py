@@ -28,12 +28,8 @@ Exit code: 0 when the file was written and agrees, 2 when not.
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import sys
-import warnings
 from collections.abc import Sequence
-from inspect import signature
 from pathlib import Path
 
 import cv2
@@ -45,6 +41,7 @@ from torch import Tensor, nn
 
 from common.command import Command, make_parser
 from common.files import replacing
+from common.onnx_export import ExportError, to_onnx
 from common.photo_command import find_photos
 from common.photos import read_photo
 from common.street.scenes import LARGEST_SIDE, SMALLEST_SIDE, draw_scene
@@ -52,11 +49,6 @@ from model import MASK_THRESHOLD, load_detector
 
 TOLERANCES = (0.1, 1e-3, 1e-3)  # boxes: pixels; scores; masks: share of a picture's mask pixels
 NUM_PICTURES = 8  # that are compared
-OPSET = 17  # the newest that PyTorch's older exporter writes in all versions from 2.4 on
-
-
-class ExportError(ValueError):
-    """A detector cannot be exported, or the exported one does not find what PyTorch finds."""
 
 
 class OnePicture(nn.Module):
@@ -122,31 +114,19 @@ def export_onnx(
 
 
 def _to_onnx(network: OnePicture, image: Tensor, class_names: Sequence[str]) -> bytes:
-    """Trace a detector with PyTorch's older exporter: the newer one cannot follow torchvision's."""
-    options = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        # Height and width become constants, as they should: they are fixed.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (image,),
-            file,
-            input_names=["image"],
-            output_names=network.names,
-            dynamic_axes={name: {0: "objects"} for name in network.names},
-            opset_version=OPSET,
-            **options,
-        )
-    model = onnx.load_from_string(file.getvalue())
+    """Trace a detector; the number of objects is free."""
+    objects = {name: {0: "objects"} for name in network.names}
+    options = {"input_name": "image", "dynamic_axes": objects, "edit": _free_loops}
+    return to_onnx(network, image, network.names, class_names, **options)
+
+
+def _free_loops(model: onnx.ModelProto) -> None:
+    """Let loops add a mask a turn: a fixed shape has onnxruntime warn of each."""
     for node in model.graph.node:
-        if node.op_type == "Loop":  # adds a mask a turn: a fixed shape has onnxruntime warn of each
+        if node.op_type == "Loop":
             body = onnx.helper.get_node_attr_value(node, "body")
             for masks in (body.input[2], body.output[1]):
                 masks.type.tensor_type.ClearField("shape")
-    onnx.helper.set_model_props(model, {"names": json.dumps(list(class_names))})
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
 
 
 @torch.inference_mode()

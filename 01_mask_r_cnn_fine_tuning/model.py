@@ -30,6 +30,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from common.checkpoint import load_weights
+from common.choices import MAX_DETECTIONS
 from common.efficientnet_lite import (
     ARCHITECTURE,
     IMAGE_MEAN,
@@ -49,7 +50,6 @@ MASK_CHANNELS = (64, 64)
 ANCHOR_SIZES = ((24.0,), (56.0,), (128.0,))  # on strides 8, 16, 32: pixels, square root of area
 ANCHOR_RATIOS = (0.5, 1.0, 2.5)  # height / width; standing people are about 2.5
 CANONICAL_SCALE = 448  # below 224 pixels an object is read from stride 4: outlines need it
-COCO_DETECTIONS = 100  # of a picture, as torchvision's detectors keep and COCO measures
 FIRST_LAYERS = {  # of the small backbones, down to stride 4: edges and textures, learned already
     "efficientnet_lite0": ("conv_stem", "bn1", "blocks.0", "blocks.1"),
     "mobilenet_v2": ("features.0", "features.1", "features.2", "features.3"),
@@ -312,7 +312,7 @@ def build_model(settings: Settings, num_classes: int, pretrained: bool | None = 
     shorter, longer = settings.image_size
     options = {"min_size": shorter, "max_size": longer}
     options["live_batch_norm"] = settings.batch_norm == "live"
-    if settings.max_detections > COCO_DETECTIONS:
+    if settings.max_detections > MAX_DETECTIONS:  # torchvision's detectors keep as many, too
         options["box_detections_per_img"] = settings.max_detections
         options["rpn_post_nms_top_n_test"] = max(1000, settings.max_detections)
     return builder(settings.backbone, num_classes, trained, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from common.choices import ON_INVALID, OPTIMIZERS
+from common.choices import MAX_DETECTIONS, ON_INVALID, OPTIMIZERS
 from common.precision import PRECISIONS
 from common.settings import change_preset, check_settings, choose_preset, setting
 
@@ -51,7 +51,7 @@ class Settings:
     photometric: float = setting(0.0, "probability of changed colours", at_least=0, at_most=1)
     precision: str = setting("auto", "auto: fp16 on a CUDA GPU, else fp32", choices=PRECISIONS)
     max_detections: int = setting(
-        100, "detections of a picture that are kept and measured", at_least=1
+        MAX_DETECTIONS, "detections of a picture that are kept and measured", at_least=1
     )
     seed: int = setting(0, "of everything random; the same one repeats a run", at_least=0)
     workers: int = setting(0, "processes that load pictures", at_least=0, fixed=False)

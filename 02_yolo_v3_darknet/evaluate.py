@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from boxes import check_size, parse_size
-from common.choices import ON_INVALID
-from common.coco_metrics import MAX_DETECTIONS, coco_metrics, format_metrics
+from common.choices import MAX_DETECTIONS, ON_INVALID
+from common.coco_metrics import coco_metrics, format_metrics
 from common.coco_truth import coco_truth, crowded_note
 from common.command import Command, make_parser, write_json
 from darknet.cfg import NETWORKS

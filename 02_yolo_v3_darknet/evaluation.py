@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from boxes import InputSize, Letterbox, height_width, postprocess
-from common.coco_metrics import MAX_DETECTIONS
+from common.choices import MAX_DETECTIONS
 from common.coco_truth import coco_detections, coco_truth
 from darknet.network import Darknet
 from dataset import PhotoSet

@@ -28,16 +28,13 @@ from torch import Tensor, nn
 from boxes import InputSize, cxcywh_to_xyxy, decode_fractions, height_width, parse_size
 from common.command import Command
 from common.files import replacing
+from common.onnx_export import ExportError, to_onnx
 from darknet.network import Darknet, DarknetFileError
 from detector import read_names
 from speed.fast import folded
-from speed.onnx_file import RawDarknet, to_onnx
+from speed.onnx_file import RawDarknet
 
 TOLERANCE = 1e-4  # largest difference from PyTorch, as a share of an output's range
-
-
-class ExportError(ValueError):
-    """An exported model does not give what PyTorch gives."""
 
 
 class DecodedDarknet(RawDarknet):

@@ -8,7 +8,7 @@ from typing import Any
 
 from augmentation import Augmentation
 from boxes import InputSize, check_size, height_width, parse_size
-from common.choices import ON_INVALID, OPTIMIZERS
+from common.choices import MAX_DETECTIONS, ON_INVALID, OPTIMIZERS
 from common.precision import PRECISIONS
 from common.settings import change_preset, check_settings, setting
 from darknet.pretrained import BASES
@@ -67,7 +67,7 @@ class Settings:
         0, "epochs between two measurements, 0: four in all", at_least=0, fixed=False
     )
     max_detections: int = setting(
-        100, "detections of a photo that are kept and measured", at_least=1
+        MAX_DETECTIONS, "detections of a photo that are kept and measured", at_least=1
     )
     seed: int = setting(0, "of everything random; the same one repeats a run", at_least=0)
     workers: int = setting(0, "processes that load photos", at_least=0, fixed=False)

@@ -21,6 +21,7 @@ from common.loading import evaluation_loader, mix_seed, training_loader
 from common.processes import Processes, one_process
 from common.run import Run
 from common.training import make_optimizer, warmup_cosine
+from common.validation import mean_losses, to_device
 from dataset import DetectionData
 from detr import DETR, build_model
 from evaluation import BATCH_SIZE, evaluate, to_input
@@ -111,14 +112,6 @@ def prepare(
     return run, loader, optimizer, schedule
 
 
-def to_device(targets: Sequence[dict[str, Any]], device: torch.device) -> list[dict[str, Any]]:
-    """Copy the tensors of targets to a device."""
-    return [
-        {key: v.to(device) if isinstance(v, Tensor) else v for key, v in target.items()}
-        for target in targets
-    ]
-
-
 def validate(run: Run, data: DetectionData) -> None:
     """Measure the model on the validation pictures, and keep it if it is the best so far."""
     metrics = evaluate(run.model, data.validation, run.progress, run.settings.max_detections)
@@ -136,16 +129,12 @@ def validation_loss(model: DETR, batches: Iterable[tuple[Tensor, Any]]) -> dict[
         ValueError: there is no batch.
     """
     device, training = next(model.parameters()).device, model.training
-    totals: dict[str, float] = {}
-    count = 0
+
+    def losses_of(images: Tensor, targets: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        return detr_loss(model(to_input(images, device)), to_device(targets, device))
+
     model.eval()
-    for images, targets in batches:
-        losses = detr_loss(model(to_input(images, device)), to_device(targets, device))
-        for name, value in losses.items():
-            totals[name] = totals.get(name, 0.0) + float(value) * len(images)
-        count += len(images)
-    model.train(training)
-    if not count:
-        raise ValueError("there is no batch to compute a validation loss from")
-    means = {name: total / count for name, total in totals.items()}
-    return {"loss": sum(means.values()), **means}
+    try:
+        return mean_losses(batches, losses_of)
+    finally:
+        model.train(training)

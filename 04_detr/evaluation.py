@@ -18,13 +18,13 @@ from torchvision.ops import batched_nms, box_convert
 from tqdm import tqdm
 
 from common.checkpoint import load_weights
+from common.choices import MAX_DETECTIONS
 from common.settings import read_run
 from detr import DETR, build_model
 from settings import Settings
 
 GRAY = 127  # around a picture of another shape
 BATCH_SIZE = 4
-MAX_DETECTIONS = 100  # of a picture, as COCO counts
 
 
 def load_detector(path: str | Path) -> tuple[DETR, tuple[str, ...], Settings]:

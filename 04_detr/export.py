@@ -26,16 +26,11 @@ Exit code: 0 when the file was written and agrees, 2 when not.
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import sys
-import warnings
 from collections.abc import Sequence
-from inspect import signature
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -43,17 +38,13 @@ from torchvision.ops import box_convert
 
 from common.command import Command, make_parser
 from common.files import replacing
+from common.onnx_export import ExportError, to_onnx
 from common.street.scenes import LARGEST_SIDE, SMALLEST_SIDE, draw_scene
 from evaluation import load_detector
 
 NUM_PICTURES = 8  # that are compared
 TOLERANCES = (0.1, 1e-3)  # boxes: pixels; scores
-OPSET = 17  # the newest that PyTorch's older exporter writes in all versions from 2.4 on
 NAMES = ("boxes_xyxy", "scores")
-
-
-class ExportError(ValueError):
-    """The exported detector does not give what PyTorch gives."""
 
 
 class LastStage(nn.Module):
@@ -90,7 +81,7 @@ def export_onnx(
         OSError: the folder cannot be written to.
     """
     network = LastStage(detector).eval()
-    content = _to_onnx(network, images[:2], class_names)
+    content = to_onnx(network, images[:2], NAMES, class_names)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     differences = [compare(session, network, part) for part in (images, *images.split(1))]
     box, score = worst = np.max(differences, axis=0)
@@ -102,29 +93,6 @@ def export_onnx(
     with replacing(Path(path)) as file:
         file.write(content)
     return words
-
-
-def _to_onnx(network: LastStage, images: Tensor, class_names: Sequence[str]) -> bytes:
-    """Trace a detector with PyTorch's older exporter: all versions from 2.4 on have it."""
-    options = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        # Height and width become constants, as they should: they are fixed.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (images,),
-            file,
-            input_names=["images"],
-            output_names=list(NAMES),
-            dynamic_axes={name: {0: "batch"} for name in ("images", *NAMES)},
-            opset_version=OPSET,
-            **options,
-        )
-    model = onnx.load_from_string(file.getvalue())
-    onnx.helper.set_model_props(model, {"names": json.dumps(list(class_names))})
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
 
 
 @torch.inference_mode()

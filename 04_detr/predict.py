@@ -18,33 +18,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import islice
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from common.command import Command, make_parser
 from common.drawing import annotate
-from common.files import replacing
-from common.photo_command import (
-    MODEL_ERRORS,
-    Listing,
-    add_result_options,
-    to_best_device,
-)
-from common.photo_files import FreeNames, expand_source, passed_over, reason
-from common.photos import PHOTO_SUFFIXES, PhotoError
-from common.predictions import detection_entry, photo_entry
-from common.video import VIDEO_SUFFIXES, VideoSink, VideoSource, is_video
+from common.film_command import Look, run
+from common.photo_command import add_result_options, to_best_device
+from common.predictions import detection_entry
 from evaluation import detections, fit_picture, load_detector, to_input, to_photo
-
-SUFFIXES = PHOTO_SUFFIXES + VIDEO_SUFFIXES
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -104,123 +90,28 @@ def draw(image: np.ndarray, found: dict[str, Tensor], class_names: Sequence[str]
     return annotate(image, *columns, ("background", *class_names))
 
 
-class Predictor:
-    """A trained model that adds photos and films to the list, and draws them.
-
-    Args:
-        options: of the command.
-        sources: all files that are read: no drawing takes the place of one.
+def load(options: argparse.Namespace) -> Look:
+    """Return what finds, lists and, with --out, draws the objects of one picture.
 
     Raises:
         CheckpointError: there is no usable checkpoint.
     """
+    model, class_names, settings = load_detector(options.checkpoint)
+    to_best_device(model)
 
-    def __init__(self, options: argparse.Namespace, sources: Sequence[Path]) -> None:
-        self.options = options
-        self.model, self.class_names, self.settings = load_detector(options.checkpoint)
-        to_best_device(self.model)
-        self.names = FreeNames(options.out, sources) if options.out else None
+    def look(image: np.ndarray) -> tuple[list[dict[str, Any]], np.ndarray | None]:
+        found = predict(model, image, settings.image_size, options.score_threshold)
+        drawing = draw(image, found, class_names) if options.out else None
+        return detection_entries(found, class_names), drawing
 
-    def look(
-        self, file: Path, image: np.ndarray, **more: Any
-    ) -> tuple[dict[str, Any], np.ndarray | None]:
-        """Return a picture's entry, in which `more` stands too, and with --out its drawing."""
-        size, threshold = self.settings.image_size, self.options.score_threshold
-        found = predict(self.model, image, size, threshold)
-        drawing = draw(image, found, self.class_names) if self.options.out else None
-        entries = detection_entries(found, self.class_names)
-        height, width = image.shape[:2]
-        return photo_entry(file, width, height, **more, detections=entries), drawing
-
-    def photo(self, file: Path, image: np.ndarray) -> dict[str, Any]:
-        """Return the entry of a photo, and write its drawing."""
-        entry, drawing = self.look(file, image)
-        if self.names:
-            with replacing(self.names.free_path(f"{file.name}.png")) as png:
-                Image.fromarray(drawing).save(png, "PNG")
-        return entry
-
-    def film(self, file: Path, listing: Listing) -> None:
-        """List a film's frames, and write them drawn as a film; say what of it was lost."""
-        video, sink, left_out = VideoSource(file), None, 0
-        try:
-            if self.names:
-                target = self.names.free_path(f"{file.stem}.mp4", file.parent)
-                sink = VideoSink(target, video.frames_per_second)
-            for number, image in self.frames(video):
-                try:
-                    entry, drawing = self.look(file, image, frame=number)
-                except MODEL_ERRORS as error:
-                    if not left_out:
-                        listing.fail(f"{file}: frame {number} (from 0): {reason(error)}")
-                    left_out += 1
-                    continue
-                listing.entries.append(entry)
-                if sink:
-                    sink.write(drawing)
-        finally:  # also after Ctrl+C
-            video.close()
-            if sink:
-                sink.close()
-        if left_out > 1:
-            listing.tell(f"{file}: {left_out} frames failed like that one and are left out")
-        for problem in video.problems():
-            listing.fail(problem)
-
-    def frames(self, video: VideoSource) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the numbered frames of a film, as far as --max-frames, with a progress bar."""
-        most = self.options.max_frames
-        total = min((count for count in (video.frame_count, most) if count), default=None)
-        yield from tqdm(islice(video.numbered(), most), video.name, total, unit="frame")
-
-
-def find_sources(sources: Sequence[str], listing: Listing) -> tuple[list[Path], list[Path]]:
-    """Return the photos and the films that the sources stand for; say what is passed over.
-
-    Raises:
-        PhotoError: there is neither.
-    """
-    files, problems = [], []
-    for source in sources:
-        try:
-            files += expand_source(source, SUFFIXES)
-        except PhotoError as error:
-            problems.append(str(error))
-        else:
-            listing.tell(passed_over(source, SUFFIXES))
-    if not files:
-        raise PhotoError("; ".join(problems))
-    for problem in problems:
-        listing.fail(problem)
-    return [file for file in files if not is_video(file)], [*filter(is_video, files)]
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Handle every file and return how many errors there were.
-
-    Raises:
-        ValueError: no photo and no film, or no usable checkpoint; its classes are `PhotoError` and
-            `CheckpointError`.
-    """
-    listing = Listing(arguments)
-    photos, films = find_sources(arguments.source, listing)
-    predictor = Predictor(arguments, [*photos, *films])
-    listing.make_folders()
-    try:
-        listing.add_photos(photos, predictor.photo)
-        for film in films:
-            with listing.one_error(film):
-                predictor.film(film, listing)
-    finally:  # also after Ctrl+C
-        listing.write()
-    return listing.failed
+    return look
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parsed = parse_arguments(arguments)
     with Command("stopped; what was listed so far is kept") as command:
-        command.failed = run(parsed)
+        command.failed = run(parsed, load)
     return command.exit_code
 
 

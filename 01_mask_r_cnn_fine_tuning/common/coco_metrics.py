@@ -15,7 +15,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-MAX_DETECTIONS = 100  # of a picture and class: COCO's own
+from common.choices import MAX_DETECTIONS
+
 STATISTICS = (
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
     "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large",

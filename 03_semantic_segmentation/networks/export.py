@@ -26,22 +26,18 @@ Exit code: 0 when the file was written and agrees, 2 when not.
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import sys
-import warnings
 from collections.abc import Sequence
-from inspect import signature
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from common.command import Command, make_parser
 from common.files import replacing
+from common.onnx_export import ExportError, to_onnx
 from common.photo_command import find_photos
 from common.photos import read_photo
 from common.street.scenes import draw_scene
@@ -53,11 +49,11 @@ NUM_PICTURES = 8  # that are compared
 LARGEST_PICTURE = 640  # pixels of a side of those; larger photos are cut
 DRAWN_SIZES = ((320, 240), (64, 64), (201, 147), (333, 251))  # (width, height); some odd
 TRACED_SIZE = (75, 101)  # (H, W); no multiple of any stride, so that the filling up is traced too
-OPSET = 17  # the newest that PyTorch's older exporter writes in all versions from 2.4 on
-
-
-class ExportError(ValueError):
-    """A model cannot be exported, or the exported one gives other labels than PyTorch."""
+FREE_AXES = {
+    "images": {0: "pictures", 2: "height", 3: "width"},
+    "labels": {0: "pictures", 1: "height", 2: "width"},
+    "scores": {0: "pictures", 2: "height", 3: "width"},
+}
 
 
 class LabelsAndScores(nn.Module):
@@ -92,7 +88,10 @@ def export_onnx(
         OSError: the folder cannot be written to.
     """
     network = LabelsAndScores(model).eval()
-    content = _to_onnx(network, class_names)
+    # Each `if` on a size is traced as it comes out for this one, and stays right: the traced size
+    # needs filling up, and a filling of 0 changes nothing.
+    images = torch.rand(2, 3, *TRACED_SIZE)
+    content = to_onnx(network, images, ["labels", "scores"], class_names, dynamic_axes=FREE_AXES)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     counts = np.array([compare(session, network, picture) for picture in pictures])  # (N, 2)
     equal, pixels = counts.sum(axis=0)
@@ -104,34 +103,6 @@ def export_onnx(
     with replacing(Path(path)) as file:
         file.write(content)
     return words
-
-
-def _to_onnx(network: nn.Module, class_names: Sequence[str]) -> bytes:
-    """Trace a network with PyTorch's older exporter, for any number and size of pictures."""
-    options = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        # It warns of each `if` on a size. Those here stay right: the traced size needs filling up,
-        # and a filling of 0 changes nothing.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.rand(2, 3, *TRACED_SIZE),),
-            file,
-            input_names=["images"],
-            output_names=["labels", "scores"],
-            dynamic_axes={
-                "images": {0: "pictures", 2: "height", 3: "width"},
-                "labels": {0: "pictures", 1: "height", 2: "width"},
-                "scores": {0: "pictures", 2: "height", 3: "width"},
-            },
-            opset_version=OPSET,
-            **options,
-        )
-    model = onnx.load_from_string(file.getvalue())
-    onnx.helper.set_model_props(model, {"names": json.dumps(list(class_names))})
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
 
 
 @torch.inference_mode()
