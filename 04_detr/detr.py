@@ -66,9 +66,6 @@ class Attention(nn.Module):
         self.query, self.key, self.value, self.out = (
             nn.Linear(channels, channels) for _ in range(4)
         )
-        for layer in (self.query, self.key, self.value, self.out):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
 
     def forward(
         self, queries: Tensor, keys: Tensor, values: Tensor, blocked: Tensor | None = None

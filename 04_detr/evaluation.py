@@ -71,19 +71,22 @@ def to_input(images: Tensor, device: torch.device) -> Tensor:
     return moved.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
-def detections(outputs: Mapping[str, Any], most: int = MAX_DETECTIONS) -> list[dict[str, Tensor]]:
+def detections(
+    outputs: Mapping[str, Any], most: int = MAX_DETECTIONS, stage: int = -1
+) -> list[dict[str, Tensor]]:
     """Return what was found: the best pairs of a query and a class, and nothing is suppressed.
 
     Args:
         outputs: of the model.
         most: pairs of a picture; there are Q * C.
+        stage: whose answers; -1 is the last.
 
     Returns:
         For each picture, best first: "boxes_cxcywh" (K, 4), "classes" int64 (K,), "scores" (K,) in
         0..1, "queries" int64 (K,).
     """
-    logits, boxes_cxcywh = outputs["logits"][-1], outputs["boxes_cxcywh"][-1]  # (B, Q, C or 4)
-    pairs = logits.sigmoid().flatten(1)  # (B, Q * C)
+    logits, boxes_cxcywh = (outputs[name][stage] for name in ("logits", "boxes_cxcywh"))
+    pairs = logits.sigmoid().flatten(1)  # (B, Q * C), of logits (B, Q, C)
     found = []
     for score, boxes in zip(pairs, boxes_cxcywh, strict=True):
         scores, best = score.topk(min(most, len(score)))  # (K,)
@@ -130,11 +133,15 @@ def evaluate(
 
 @torch.inference_mode()
 def collect(
-    model: nn.Module, dataset: Any, progress: bool = True, max_detections: int = MAX_DETECTIONS
+    model: nn.Module,
+    dataset: Any,
+    progress: bool = True,
+    max_detections: int = MAX_DETECTIONS,
+    stage: int = -1,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return what is true, as COCO's annotation dict, and what was found, as COCO's result list.
 
-    Arguments as for `evaluate`.
+    Arguments as for `evaluate`; `stage` says whose answers, see `detections`.
     """
     from common.coco_truth import coco_detections, coco_truth
     from common.loading import evaluation_loader
@@ -144,7 +151,7 @@ def collect(
     batches = evaluation_loader(dataset, BATCH_SIZE)
     model.eval()
     for images, targets in tqdm(batches, "evaluating", disable=not progress, leave=False):
-        found = detections(model(to_input(images, device)), max_detections)
+        found = detections(model(to_input(images, device)), max_detections, stage)
         for one, target in zip(found, targets, strict=True):
             record = records[target["image_id"]]
             boxes = to_photo(one["boxes_cxcywh"], dataset.size, record.height, record.width)

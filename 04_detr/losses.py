@@ -5,7 +5,7 @@ Section 3.1 of "End-to-End Object Detection with Transformers" (arXiv:2005.12872
     loss = class + l1 + giou, of every stage
 
 - Class: each is a yes-or-no question. A matched query is to answer with the IoU of its box, all
-  others with 0: varifocal loss (Zhang et al., 2020, arXiv:2008.13367, equation 2). DETR itself has
+  others with 0: varifocal loss (Zhang et al., 2020, arXiv:2008.13367). DETR itself has
   a softmax with a class "no object".
 - Boxes, of matched queries alone: the differences of the four numbers, L1, which a large box has
   larger ones of, and the generalised IoU, which knows no size (Rezatofighi et al., 2019,

@@ -127,7 +127,7 @@ def noisy_queries(
     box_noise: float = 0.4,
     label_noise: float = 0.2,
 ) -> dict[str, Any] | None:
-    """Spoil the objects of a batch (section 4.2 of the paper).
+    """Spoil the objects of a batch (section 4.3 of DN-DETR).
 
     Args:
         targets: one a picture, with "boxes_cxcywh" (n, 4) and "classes" (n,).
@@ -165,7 +165,7 @@ def noisy_queries(
 
 
 def group_mask(groups: int, size: int, num_queries: int, device: Any = None) -> Tensor:
-    """Say which query may not see which.
+    """Say which query may not see which (section 4.4 of DN-DETR).
 
     Args:
         groups: of noisy queries, which come first.

@@ -233,7 +233,7 @@ TABLES = {
         },
     ),
     f"{DETR}/results/ideas.json": (
-        ("bbox.AP", "bbox.AP50", "suppressed.AP"),
+        ("bbox.AP", "bbox.AP50", "stages.layer 3.suppressed"),
         {
             name: name
             for name in (
@@ -244,6 +244,10 @@ TABLES = {
                 "+ denoising",
             )
         },
+    ),
+    f"{DETR}/results/longer.json": (
+        ("bbox.AP", "bbox.AP50", "stages.selected places.AP", "stages.layer 3.suppressed"),
+        {name: name for name in ("600 steps", "1,500 steps", "1,500 steps, denoising")},
     ),
     f"{YOLO}/results/ideas.json": (
         ("bbox.AP", "bbox.AP50", "bbox.AP75"),

@@ -20,8 +20,11 @@ def test_the_command_trains_and_prints_a_table(scenes, tmp_path, monkeypatch, ca
     assert list(stored) == list(compare.IDEAS)
     (one,) = stored["+ denoising"]
     assert set(one) == {
-        "arm", "seed", "bbox", "per_class", "suppressed", "history", "seconds",
+        "arm", "seed", "bbox", "per_class", "stages", "history", "seconds",
     }  # fmt: skip
+    assert list(one["stages"]) == list(compare.STAGES)
+    assert one["stages"]["layer 3"]["AP"] == one["bbox"]["AP"]
+    assert list(stored["DETR of 2020"][0]["stages"]) == list(compare.STAGES[1:])
     assert one["history"][0][0] == 0 and one["history"][0][1] > 0
     assert f"{'DETR of 2020':30} AP with suppression" in capsys.readouterr().out
 
@@ -33,6 +36,10 @@ def test_each_arm_adds_one_idea():
     for (one, other), changed in zip(pairwise(settings), names, strict=True):
         assert [n for n in names if getattr(one, n) != getattr(other, n)] == [changed]
     assert settings[-2] == make_settings("street")  # denoising is for long trainings
+
+
+def test_the_longer_trainings_are_stored():
+    assert list(read_comparison(compare.RESULTS / "longer.json")) == list(compare.LONGER)
 
 
 def test_what_is_stored_is_whole():

@@ -96,6 +96,7 @@ def test_decoder_layer_against_pytorchs():
     for ours, theirs in parts:
         layers = (ours.query, ours.key, ours.value)
         theirs.in_proj_weight.copy_(torch.cat([layer.weight for layer in layers]))
+        theirs.in_proj_bias.copy_(torch.cat([layer.bias for layer in layers]))
         theirs.out_proj.load_state_dict(ours.out.state_dict())
     library.linear1.load_state_dict(own.feed_forward[0].state_dict())
     library.linear2.load_state_dict(own.feed_forward[2].state_dict())

@@ -112,16 +112,26 @@ def test_the_way_through_the_model_is_the_forward_pass(sources, names, tiny_detr
     names["target"] = {"boxes_cxcywh": torch.full((2, 4), 0.3)}  # the cell moves it by nothing
     run_cell(sources, names, "def refine(")
     model, images = tiny_detr(), torch.rand(2, 3, *SIZE)
-    with torch.no_grad():
-        maps = names["encode"](model, images)
-        memory = model.memory_norm(torch.cat([detr.flat(one) for one in maps], dim=1))
-        anchors = model.anchors(maps, images)
-        content, boxes, first = names["select"](model, memory, anchors)
-        places = names["sine_positions"](anchors[:, :2])
-        logits, found = names["decode"](model, content, boxes, memory, places)
-        wanted = model(images)
-    torch.testing.assert_close(torch.cat((first[None], logits)), wanted["logits"])
-    torch.testing.assert_close(torch.cat((boxes[None], found)), wanted["boxes_cxcywh"])
+    for head in model.box_heads:  # they begin with zeros, which hide what learns from what
+        torch.nn.init.normal_(head[-1].weight, std=0.1)
+    maps = names["encode"](model, images)
+    memory = model.memory_norm(torch.cat([detr.flat(one) for one in maps], dim=1))
+    anchors = model.anchors(maps, images)
+    content, first, boxes = names["select"](model, memory, anchors)
+    places = names["sine_positions"](anchors[:, :2])
+    logits, found = names["decode"](model, content, boxes, memory, places)
+    wanted = model(images)
+    ours = torch.cat((first[None], logits)), torch.cat((boxes[None], found))
+    theirs = wanted["logits"], wanted["boxes_cxcywh"]
+    torch.testing.assert_close(ours, theirs)
+    weights = [*model.body.blocks[-1].parameters(), *model.class_heads[0].parameters()]
+    weights += model.layers[0].parameters()
+    aims = [torch.randn(one.shape) for one in ours]
+    slopes = [
+        torch.autograd.grad([(a * x).sum() for a, x in zip(aims, xs, strict=True)], weights)
+        for xs in (ours, theirs)
+    ]
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-4)
 
 
 def test_the_decoder_layer_is_that_of_the_module(sources, names) -> None:
