@@ -35,6 +35,9 @@ myst_enable_extensions = ["attrs_block", "colon_fence", "dollarmath", "html_imag
 myst_heading_anchors = 4
 myst_heading_slug_func = "markdown_text.slug"
 nb_execution_mode = "off"
+nb_code_prompt_show = "Show the code and what it prints"
+nb_code_prompt_hide = "Hide the code"
+highlight_language = "text"  # a block that names no language is no Python
 bibtex_bibfiles = [str(ROOT / "literature" / "references.bib")]
 copybutton_exclude = ".linenos, .gp, .go"
 
