@@ -22,9 +22,12 @@ def add_back_links(app: Sphinx, tree: nodes.document, docname: str) -> None:
 def back_links(app: Sphinx, docname: str, pages: list[str]) -> nodes.paragraph:
     """Return the paragraph that lists the pages."""
     line = nodes.paragraph("", "Cited in: ", classes=["cited-in"])
+    titles = [app.env.titles[page].astext() for page in pages]
     for number, page in enumerate(pages):
         address = app.builder.get_relative_uri(docname, page)
-        title = app.env.titles[page].astext()
+        title = titles[number]
+        if titles.count(title) > 1 and not page.endswith("index"):
+            title += " (notebook)"
         line += [nodes.Text(", ")] if number else []
         line += nodes.reference("", title, refuri=address, internal=True)
     return line

@@ -35,6 +35,9 @@ myst_enable_extensions = ["attrs_block", "colon_fence", "dollarmath", "html_imag
 myst_heading_anchors = 4
 myst_heading_slug_func = "markdown_text.slug"
 nb_execution_mode = "off"
+nb_code_prompt_show = "Show the code and what it prints"
+nb_code_prompt_hide = "Hide the code"
+highlight_language = "text"  # a block that names no language is no Python
 bibtex_bibfiles = [str(ROOT / "literature" / "references.bib")]
 copybutton_exclude = ".linenos, .gp, .go"
 
@@ -51,7 +54,11 @@ mathjax_path = "mathjax/tex-chtml.js"
 mathjax3_config = {"options": {"enableMenu": False}}
 BLUE, LIGHT_BLUE = "#005a8e", "#6cbdf0"  # colour-blind-safe; contrast above 4.5 on their ground
 html_theme_options = {
-    "light_css_variables": {"color-brand-primary": BLUE, "color-brand-content": BLUE},
+    "light_css_variables": {
+        "color-brand-primary": BLUE,
+        "color-brand-content": BLUE,
+        "color-code-background": "#f6f7f9",  # a block of code is seen on a white page too
+    },
     "dark_css_variables": {"color-brand-primary": LIGHT_BLUE, "color-brand-content": LIGHT_BLUE},
     "top_of_page_buttons": [],
     "footer_icons": [

@@ -25,6 +25,7 @@ GLOSSARY_HEAD = """# Glossary
 The words of the field, each explained by a sentence of this course.
 
 """
+OTHER_MEANINGS = ("half precision", "single precision")  # of numbers, not of detections
 NO_LINKS_IN = (nodes.reference, nodes.literal, nodes.math, nodes.title, nodes.raw, nodes.term)
 
 
@@ -99,8 +100,13 @@ class LinkTerms(SphinxTransform):
     def with_links(
         self, text: str, left: dict[str, str], terms: dict[str, str]
     ) -> list[nodes.Node]:
-        """Return a text as nodes, its new terms as links; take them out of `left`."""
-        names = "|".join(map(re.escape, sorted(left, key=len, reverse=True)))
+        """Return a text as nodes, its new terms as links; take them out of `left`.
+
+        Terms that are linked already are read too: the precision in "average precision" is no
+        term of its own.
+        """
+        known = sorted([*terms, *OTHER_MEANINGS], key=len, reverse=True)
+        names = "|".join(map(re.escape, known))
         parts: list[nodes.Node] = []
         end = 0
         for match in re.finditer(rf"(?<![\w-])(?:{names})(?![\w-])", text, re.IGNORECASE):

@@ -81,6 +81,13 @@ def tag(cell: dict, name: str) -> None:
     cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), name]
 
 
+def fold_title(answer: str, below_heading: bool) -> str:
+    """Return what a reader sees of a folded text: what it is, but not the answer."""
+    if answer.startswith("**Wrong ways."):
+        return "Wrong ways"
+    return "Answer" if below_heading else "More"
+
+
 def fold_solutions(notebook: dict) -> None:
     """Hide everything below the second and later headings until a reader asks for it."""
     below_title = False
@@ -93,7 +100,8 @@ def fold_solutions(notebook: dict) -> None:
         end = found[-1].end() if found else 0
         answer = cell["source"][end:].strip()
         if below_title and answer:
-            folded = f"::::{{dropdown}} Answer\n{answer}\n::::"
+            title = fold_title(answer, bool(found))
+            folded = f"::::{{dropdown}} {title}\n{answer}\n::::"
             cell["source"] = f"{cell['source'][:end]}\n\n{folded}\n"
 
 

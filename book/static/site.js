@@ -9,8 +9,22 @@ function reachWhatScrolls() {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   }
 }
+
+// A full stop does not begin a line: it stays with the short formula before it.
+function keepStops() {
+  for (const formula of document.querySelectorAll("span.math")) {
+    const after = formula.nextSibling;
+    const stops = after?.nodeType === Node.TEXT_NODE ? after.data.match(/^[.,;:)?]+/) : null;
+    if (!stops || formula.offsetWidth > 200) continue;
+    const line = document.createElement("span");
+    line.style.whiteSpace = "nowrap";
+    formula.before(line);
+    if (after.data.length > stops[0].length) after.splitText(stops[0].length);
+    line.append(formula, after);
+  }
+}
 addEventListener("load", () => {
   reachWhatScrolls();
-  window.MathJax?.startup?.promise?.then(reachWhatScrolls);  // formulas are set later
+  window.MathJax?.startup?.promise?.then(() => { keepStops(); reachWhatScrolls(); });  // set later
 });
 addEventListener("resize", reachWhatScrolls);

@@ -192,13 +192,19 @@ def test_every_figure_gets_words() -> None:
 def test_solutions_are_folded_below_their_headings() -> None:
     code = {"cell_type": "code", "metadata": {}, "source": "x", "outputs": []}
     content = notebook(
-        text_cell("# Solutions\n\nHow to read."), text_cell("## 1\n\nIt is 3."), code
+        text_cell("# Solutions\n\nHow to read."),
+        text_cell("## 1\n\nIt is 3."),
+        code,
+        text_cell("In one line."),
+        text_cell("**Wrong ways.** It is 4."),
     )
     notebooks.fold_solutions(content)
     assert "dropdown" not in content["cells"][0]["source"]
     assert content["cells"][1]["source"].startswith("## 1\n")
     assert "{dropdown} Answer\nIt is 3.\n" in content["cells"][1]["source"]
     assert content["cells"][2]["metadata"]["tags"] == ["hide-cell"]
+    assert "{dropdown} More\nIn one line.\n" in content["cells"][3]["source"]
+    assert "{dropdown} Wrong ways\n**Wrong ways.** It is 4.\n" in content["cells"][4]["source"]
 
 
 @pytest.mark.parametrize(
