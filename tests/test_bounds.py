@@ -1,4 +1,7 @@
-"""tools/bounds.py: what reaches its bound, what does not, and what is wrong with a table."""
+"""tools/bounds.py: what reaches its bound, what does not, and what is wrong with a table.
+
+The stored comparisons are compared with their bounds here, in every run of the tests.
+"""
 
 import json
 import time
@@ -6,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bounds import Bound, BoundsError, check_bounds, read_bounds
+from bounds import Bound, BoundsError, check_bounds, check_stored, read_bounds
 from run_lessons import BOUNDS, ROOT
 
 ENTRY = """
@@ -15,6 +18,11 @@ notebook = "05_lesson/lesson.ipynb"
 metrics = "runs/notebook/metrics.json"
 where = { preset = "street" }
 at_least = { "bbox.AP" = 0.5, mean_iou = 0.25 }
+"""
+STORED = """
+[[bound]]
+stored = "05_lesson/results/name.json"
+at_least = { "per_class.dog" = 0.5 }
 """
 
 
@@ -80,6 +88,10 @@ def test_metrics_of_another_run_do_not_count(lesson: Path, table: list[Bound]) -
         ('[[bound]]\nnotebook = "a"\n', "missing ['at_least', 'metrics'], unknown []"),
         (ENTRY + 'at_most = "x"\n', "missing [], unknown ['at_most']"),
         ('[[bound]]\nnotebook = "a"\nmetrics = "b"\nat_least = {}\n', "with one name or more"),
+        (ENTRY + 'arm = "a"\n', "missing [], unknown ['arm']"),
+        (STORED + 'metrics = "b"\nwhere = {}\n', "missing [], unknown ['metrics', 'where']"),
+        (STORED + STORED + "seed = 0\n", "bound 2: missing [], unknown ['seed']"),
+        ('[[bound]]\nstored = "a"\n', "missing ['at_least'], unknown []"),
     ],
 )
 def test_wrong_table(tmp_path: Path, text: str, message: str) -> None:
@@ -90,10 +102,69 @@ def test_wrong_table(tmp_path: Path, text: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+def stored_outcome(root: Path, entry: str, *values: tuple[str, int, object]) -> tuple:
+    """Check a stored comparison of (arm, seed, IoU of dog); the lines without its name."""
+    path = root / "05_lesson" / "results" / "name.json"
+    path.parent.mkdir(parents=True)
+    runs = [{"arm": a, "seed": seed, "per_class": {"dog": v}} for a, seed, v in values]
+    path.write_text(json.dumps({"question": "?", "runs": runs}))
+    table = root / "bounds.toml"
+    table.write_text(entry)
+    outcome = check_stored(read_bounds(table), root)
+    name = "05_lesson/results/name.json"
+    return tuple(
+        [line.removeprefix(name) for line in lines] for lines in (outcome.reached, outcome.missed)
+    )
+
+
+def test_every_stored_training_has_to_reach_its_bound(tmp_path: Path) -> None:
+    values = ("a", 0, 0.5), ("a", 1, 0.4999), ("b", 0, 0.9), ("b", 1, float("nan")), ("b", 2, None)
+    reached, missed = stored_outcome(tmp_path, STORED, *values)
+    assert reached == [
+        ", a, seed 0: per_class.dog 0.500, bound 0.500",
+        ", b, seed 0: per_class.dog 0.900, bound 0.500",
+    ]
+    assert missed == [
+        ", a, seed 1: per_class.dog 0.500, bound 0.500",
+        ", b, seed 1: per_class.dog nan, bound 0.500",
+        ", b, seed 2: per_class.dog None, bound 0.500",
+    ]
+
+
+def test_one_arm_of_a_stored_comparison(tmp_path: Path) -> None:
+    entry, values = STORED + 'arm = "a"\n', (("a", 0, 0.6), ("b", 0, 0.1))
+    line = ", a, seed 0: per_class.dog 0.600, bound 0.500"
+    assert stored_outcome(tmp_path / "1", entry, *values) == ([line], [])
+    no_arm = ([], [": no training of the arm 'a'"])
+    assert stored_outcome(tmp_path / "2", entry, *values[1:]) == no_arm
+
+
+def test_a_stored_comparison_that_is_missing_is_missed(tmp_path: Path) -> None:
+    path = tmp_path / "bounds.toml"
+    path.write_text(STORED + ENTRY)
+    outcome = check_stored(read_bounds(path), tmp_path)
+    missed = ["05_lesson/results/name.json: there is no such file"]
+    assert (outcome.reached, outcome.missed) == ([], missed)
+
+
+def test_notebooks_have_no_bound_of_a_stored_comparison(lesson: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bounds.toml"
+    path.write_text(STORED)
+    outcome = check_bounds(read_bounds(path), lesson / "lesson.ipynb", time.time())
+    assert (outcome.reached, outcome.missed) == ([], [])
+
+
 def test_the_real_table_names_real_notebooks() -> None:
     bounds = read_bounds(BOUNDS)
-    assert bounds
+    assert any(bound.notebook for bound in bounds)
     for bound in bounds:
-        text = (ROOT / bound.notebook).read_text(encoding="utf-8")
-        assert "metrics.json" in text, f"{bound.notebook} leaves no metrics.json"
+        if bound.notebook:
+            text = (ROOT / bound.notebook).read_text(encoding="utf-8")
+            assert "metrics.json" in text, f"{bound.notebook} leaves no metrics.json"
         assert all(0 < least < 1 for least in bound.at_least.values())
+
+
+def test_what_is_stored_reaches_its_bounds() -> None:
+    outcome = check_stored(read_bounds(BOUNDS), ROOT)
+    assert outcome.missed == []
+    assert outcome.reached

@@ -219,6 +219,10 @@ TABLES = {
             "flip, colours, scale": "mirrored, other colours and sizes",
         },
     ),
+    f"{SEMANTIC}/results/nuclei.json": (
+        ("per_class.nucleus", "instances.connected.f1", "instances.separated.f1"),
+        {"preset": "the preset `nuclei`"},
+    ),
     f"{SEMANTIC}/results/rare.json": (
         ("per_class.dog", "pixel_accuracy"),
         {
@@ -303,6 +307,14 @@ def test_accuracies_of_the_engines() -> None:
         for run in results["runs"]
     }
     assert {f"{name}-{kind}".lower(): (ap, ap50) for name, kind, ap, ap50 in table} == stored
+
+
+def test_pictures_and_seconds_of_the_nuclei() -> None:
+    runs = json.loads(text_of(f"{SEMANTIC}/results/nuclei.json"))["runs"]
+    (parts,) = {tuple(run["pictures"].values()) for run in runs}
+    page, seconds = text_of(f"{SEMANTIC}/README.md"), [run["seconds"] for run in runs]
+    assert f"{parts[0]} pictures to learn from, {parts[2]} unseen ones" in page
+    assert f"Training took {min(seconds):.0f} to {max(seconds):.0f} s." in page
 
 
 def test_minutes_of_the_lessons_table() -> None:

@@ -7,6 +7,7 @@ import json
 import tarfile
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from PIL import Image
 from scipy import ndimage
 from torch import nn
 
+import compare
 import train
+from common.comparison import read_comparison
 from common.masks.instances import Counts, connected, count_objects, separated
 from common.masks.nuclei import (
     ADDRESS,
@@ -28,7 +31,7 @@ from common.masks.nuclei import (
 )
 from dataset import SegmentationDataset, load_data
 from evaluation import count_instances
-from settings import make_settings
+from settings import PRESETS, make_settings
 
 NOWHERE = "http://127.0.0.1:9/x.zip"
 ROOT = f"kaggle-dsbowl-2018-dataset-fixes-{COMMIT}0123/"
@@ -277,6 +280,25 @@ def test_nuclei_have_a_preset_of_their_own(tmp_path, monkeypatch):
     nuclei_folder(tmp_path / "nuclei", 17)
     data = load_data(make_settings(data="nuclei"), progress=False)
     assert data.class_names == ("background", "nucleus") and len(data.test) == 5
+
+
+def test_the_comparison_measures_what_the_command_does(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DETECTION_SEGMENTATION_CACHE", str(tmp_path))
+    nuclei_folder(tmp_path / "nuclei", 17)
+    small = replace(PRESETS["nuclei"], model="unet", epochs=3, batch_size=5)
+    monkeypatch.setitem(PRESETS, "nuclei", small)
+    assert compare.main(["nuclei", "--seeds", "2", "--out", str(tmp_path / "results")]) == 0
+    assert "F1, separated" in capsys.readouterr().out
+    runs = read_comparison(tmp_path / "results" / "nuclei.json")["preset"]
+    for seed, stored in enumerate(runs):
+        out = tmp_path / f"seed{seed}"
+        assert train.main(["--data", "nuclei", "--seed", str(seed), "--out", str(out)]) == 0
+        metrics = json.loads((out / "metrics.json").read_text())
+        assert metrics.pop("seconds") > 0 and stored["seconds"] > 0
+        assert {key: stored[key] for key in metrics} == metrics
+        assert stored["pictures"] == {"train": 10, "validation": 2, "test": 5}
+        assert stored["steps"] == 6 and len(stored["curve"]) == 3
+    assert runs[0]["per_class"] != runs[1]["per_class"]
 
 
 def test_real_nuclei(tmp_path, shared_data):
