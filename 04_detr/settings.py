@@ -87,7 +87,6 @@ PRESETS = {
         data="penn_fudan",
         image_size=(640, 832),
         num_queries=100,
-        denoising=4,
         epochs=100,
         batch_size=8,
         learning_rate=4e-4,

@@ -35,7 +35,7 @@ def test_each_arm_adds_one_idea():
     names = ("maps", "queries", "refine", "denoising")
     for (one, other), changed in zip(pairwise(settings), names, strict=True):
         assert [n for n in names if getattr(one, n) != getattr(other, n)] == [changed]
-    assert settings[-2] == make_settings("street")  # denoising is for long trainings
+    assert settings[-2] == make_settings("street")  # noisy queries did not pay
 
 
 def test_the_longer_trainings_are_stored():
