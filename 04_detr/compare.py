@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.coco_metrics import coco_metrics
-from common.compare_command import compare_main
+from common.compare_command import Arms, compare_main
 from dataset import load_data
 from engine import train
 from evaluation import collect, suppress
@@ -41,7 +41,7 @@ LONGER: dict[str, dict[str, Any]] = {
 
 EPILOG = """comparisons:
   ideas     DETR as published, and what came later one by one; the same minutes for each
-  longer    AP and duplicates after 7 and 18 minutes, and what denoising brings by then
+  longer    AP and duplicates after 7 and 16 minutes, and what denoising brings by then
 
 example:
   python compare.py ideas --seeds 3"""
@@ -67,22 +67,24 @@ def train_with(seed: int, **changes: Any) -> dict[str, Any]:
     return {**metrics, "stages": stages, "history": losses[::EVERY], "seconds": run.seconds}
 
 
+def arms(ways: dict[str, dict[str, Any]], **same: Any) -> Arms:
+    """Return what trains each way with a seed; `same` are changes that all ways have."""
+    return {
+        name: lambda seed, changes=changes: train_with(seed, **same, **changes)
+        for name, changes in ways.items()
+    }
+
+
 COMPARISONS = {
     "ideas": (
         "AP on 100 unseen scenes: DETR of 2020, and with one later idea more in each row, trained "
         "for the same minutes",
-        {
-            arm: lambda seed, changes=changes: train_with(seed, num_scenes=SCENES, **changes)
-            for arm, changes in IDEAS.items()
-        },
+        arms(IDEAS, num_scenes=SCENES),
     ),
     "longer": (
         "AP on 100 unseen scenes, and what suppression adds to it in each stage, after a short and "
         "a longer training",
-        {
-            arm: lambda seed, changes=changes: train_with(seed, **changes)
-            for arm, changes in LONGER.items()
-        },
+        arms(LONGER),
     ),
 }
 
