@@ -14,6 +14,7 @@ html_title = project.partition(":")[0]
 author = "Mikel Sagardia"
 copyright = "Mikel Sagardia"
 language = "en"
+smartquotes_action = "qe"  # quotation marks and dots; --out stays an option
 
 extensions = [
     "myst_nb",
@@ -43,6 +44,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
+templates_path = [str(BOOK / "templates")]
 html_theme = "furo"
 html_static_path = [str(BOOK / "static")]
 html_css_files = ["site.css"]

@@ -3,22 +3,30 @@
 import re
 from pathlib import Path
 
-from markdown_text import LINK, split
+from markdown_text import LINK, Section, split
 from repository import lesson_folders
 from site_map import PICTURES
 
 TAG = re.compile(r'<img src="(?P<path>assets/[^"]+)"[^>]* alt="(?P<text>[^"]*)">')
 
 
+def sections(section: Section) -> list[Section]:
+    """Return a section and all sections in it, in their order."""
+    return [section] + [one for child in section.children for one in sections(child)]
+
+
 def uses(root: Path) -> dict[str, tuple[str, str]]:
-    """Return for each picture of `assets` its alternative text and the README that shows it."""
+    """Return for each picture of `assets` its alternative text, and a link to what shows it."""
     found: dict[str, tuple[str, str]] = {}
     for page in [root / "README.md", *(folder / "README.md" for folder in lesson_folders(root))]:
-        text, place = page.read_text(encoding="utf-8"), page.relative_to(root).as_posix()
-        pictures = [(m[3], m[2]) for m in LINK.finditer(text) if m[1] and "assets/" in m[3]]
-        pictures += [(m["path"], m["text"]) for m in TAG.finditer(text)]
-        for path, words in pictures:
-            found.setdefault(path.split("/")[-1], (words, place))
+        place = page.relative_to(root).as_posix()
+        for section in sections(split(page.read_text(encoding="utf-8"))):
+            links = LINK.finditer(section.text)
+            pictures = [(m[3], m[2]) for m in links if m[1] and "assets/" in m[3]]
+            pictures += [(m["path"], m["text"]) for m in TAG.finditer(section.text)]
+            for path, words in pictures:
+                shown = f"[{section.title}](../{place}#{section.anchor})"
+                found.setdefault(path.split("/")[-1], (words, shown))
     return found
 
 
@@ -28,7 +36,6 @@ def figures_page(root: Path) -> str:
     parts = [(root / "assets" / "README.md").read_text(encoding="utf-8").strip()]
     for path in sorted((root / "assets").iterdir()):
         if path.suffix in PICTURES and path.name in used:
-            text, page = used[path.name]
-            title = split((root / page).read_text(encoding="utf-8")).title
-            parts.append(f"![{text}]({path.name})\n\n{text} Shown in [{title}](../{page}).")
+            text, shown = used[path.name]
+            parts.append(f"![{text}]({path.name})\n\n{text.rstrip('.')}. Shown in {shown}.")
     return "\n\n".join(parts) + "\n"

@@ -26,13 +26,10 @@ def grid(cards: list[str]) -> str:
 def lesson_card(lesson: Lesson) -> str:
     """Return the card of a lesson: a figure, the title, what it is about."""
     picture = ""
-    if lesson.has_picture():
-        picture = (
-            f":img-top: /cards/{lesson.name}.webp\n"
-            f":img-alt: A figure of lesson {lesson.number}: {lesson.readme.title}\n"
-        )
+    if path := lesson.picture():
+        picture = f":img-top: /{path}\n:img-alt: A picture of lesson {lesson.readme.title}\n"
     return (
-        f":::{{grid-item-card}} {lesson.number} · {lesson.readme.title}\n"
+        f":::{{grid-item-card}} {lesson.readme.title}\n"
         f":link: /{lesson.name}/index\n:link-type: doc\n{picture}\n{lesson.summary()}\n:::\n"
     )
 

@@ -7,13 +7,16 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
+from textwrap import dedent
 
 import griffe
 
 from repository import BLOB
 
 SHARED = "functions/shared"
+KEPT = re.compile(r"(`[^`]+`|\*\*?\w[\w -]*\*\*?)")  # code, emphasis
 GENERATED = {"runs", "out", "__pycache__", ".ipynb_checkpoints"}
 INTRODUCTION = (
     "Every function and class of the lessons that a reader may call, as its docstring explains it: "
@@ -65,20 +68,33 @@ def script_pages(lessons: list[Path]) -> dict[str, str]:
 
 
 def escaped(text: str) -> str:
-    """Return text for Markdown, its code kept and every other sign as it is."""
-    parts = re.split(r"(`[^`\n]+`)", text)
-    keep = [
-        part if part.startswith("`") else re.sub(r"([\\*_<>\[\]$#{}|~`])", r"\\\1", part)
+    """Return text for Markdown: its code and its emphasis kept, every other sign as it is."""
+    parts = KEPT.split(text)
+    return "".join(
+        part if KEPT.fullmatch(part) else re.sub(r"([\\*_<>\[\]$#{}|~`])", r"\\\1", part)
         for part in parts
-    ]
-    return "".join(keep)
+    )
+
+
+def code_block(text: str) -> str:
+    """Return a block of code in Markdown."""
+    return f"```\n{dedent(text).strip()}\n```"
+
+
+def prose(text: str) -> str:
+    """Return a docstring's text as Markdown; its indented lines become blocks of code."""
+    groups = groupby(text.splitlines(), key=lambda line: line.startswith("    "))
+    blocks = [(literal, "\n".join(lines)) for literal, lines in groups]
+    return "\n".join(f"\n{code_block(b)}\n" if literal else escaped(b) for literal, b in blocks)
 
 
 def listed(part: object) -> str:
     """Return one line of a docstring's list: the argument or error, and what is said of it."""
-    if isinstance(part, tuple):  # an example, and whether it is code or text
-        return f"```\n{part[1]}\n```" if part[0].value == "examples" else escaped(part[1])
+    if isinstance(part, tuple):  # an example: commands or code
+        return code_block(part[1])
     name = getattr(part, "name", "") or str(part.annotation or "")
+    if name.endswith(","):  # "height, width: of the photo"
+        name = f"{name} {part.annotation}"
     described = escaped(" ".join(part.description.split()))
     return f"- **{escaped(name)}**: {described}" if name else f"- {described}"
 
@@ -87,9 +103,9 @@ def docstring(item: griffe.Object) -> Iterator[str]:
     """Yield the parts of a docstring as Markdown."""
     if not item.docstring:
         return
-    for section in item.docstring.parse("google", warnings=False):
+    for section in item.docstring.parse("google", warnings=False, returns_multiple_items=False):
         if section.kind is griffe.DocstringSectionKind.text:
-            yield escaped(section.value)
+            yield prose(section.value)
             continue
         yield f"**{section.title or section.kind.value.capitalize()}**"
         if isinstance(section.value, list):
@@ -130,10 +146,10 @@ def directive(kind: str, head: str, body: str, depth: int = 0) -> str:
     return f"{fence}{{py:{kind}}} {head}\n{body}\n{fence}\n"
 
 
-def class_entry(item: griffe.Class, prefix: str) -> str:
+def class_entry(item: griffe.Class) -> str:
     """Return a class with its public methods."""
     own = item.members.get("__init__")
-    head = f"{prefix}.{item.name}"
+    head = item.name
     if isinstance(own, griffe.Function):
         head = signature(own, head).removesuffix(" -> None")
     body = list(docstring(item))
@@ -149,18 +165,19 @@ def module_entry(path: Path, lesson: Path) -> str:
     """Return a script: what it is for, its functions and classes."""
     place = path.relative_to(lesson)
     module = griffe.visit(path.stem, filepath=path, code=path.read_text(encoding="utf-8"))
-    prefix = ".".join((lesson.name, *place.with_suffix("").parts))
+    name = ".".join((lesson.name, *place.with_suffix("").parts))
     parts = [
         f"## {place.as_posix()}",
         f"[Source on GitHub]({BLOB}/{lesson.name}/{place.as_posix()})",
         *docstring(module),
+        f"```{{py:currentmodule}} {name}\n```",
     ]
     for item in public(module.members):
         if item.is_class:
-            parts.append(class_entry(item, prefix))
+            parts.append(class_entry(item))
         elif item.is_function and item.docstring:
             body = "\n\n".join(docstring(item))
-            parts.append(directive("function", signature(item, f"{prefix}.{item.name}"), body))
+            parts.append(directive("function", signature(item, item.name), body))
     return "\n\n".join(parts)
 
 

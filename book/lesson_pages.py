@@ -4,19 +4,15 @@ import html
 import io
 import re
 import zipfile
-from base64 import b64decode
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-
-from PIL import Image
 
 import notebooks
 from chapters import Chapter, minutes, with_line_below_title
 from markdown_text import LINK, Section, split
 from repository import BLOB, COLAB, lesson_notebooks, project_files, read_notebook
 
-CARD_SIZE = (720, 400)  # pixels; a card of the first page is at most half as wide on a screen
 CARD_CHARACTERS = 220
 BADGE = "colab-badge.svg"
 
@@ -52,11 +48,6 @@ class Lesson:
         """The folder's name."""
         return self.folder.name
 
-    @property
-    def number(self) -> str:
-        """The two digits that the folder's name begins with."""
-        return self.name[:2]
-
     def summary(self) -> str:
         """Return the first sentences of the README, about as many as a card has room for."""
         paragraph = LINK.sub(r"\2", self.readme.text.strip().split("\n\n")[0])
@@ -65,9 +56,10 @@ class Lesson:
         count = sum(length <= CARD_CHARACTERS for length in lengths)
         return " ".join(sentences[: max(1, count)])
 
-    def has_picture(self) -> bool:
-        """Tell whether any of its notebooks shows a figure."""
-        return any(notebooks.pictures(notebook.content) for notebook in self.notebooks)
+    def picture(self) -> str | None:
+        """Return the lesson's picture, a path in the repository; None where there is none."""
+        path = f"assets/lesson_{self.name[:2]}.png"
+        return path if (self.folder.parent / path).is_file() else None
 
     def measured(self) -> str:
         """Return what the README measured, as Markdown without headings; empty if nothing."""
@@ -164,19 +156,6 @@ def measured_cell(lesson: Lesson) -> list[dict]:
 def first_code_free_cell(content: dict) -> dict:
     """Return the notebook's first cell of text."""
     return next(cell for cell in content["cells"] if cell["cell_type"] == "markdown")
-
-
-def card_picture(lesson: Lesson) -> bytes:
-    """Return the lesson's richest figure, small, as WebP.
-
-    Figures that show photos need most bytes, and they say best what a lesson is about.
-    """
-    found = [png for notebook in lesson.notebooks for png in notebooks.pictures(notebook.content)]
-    picture = Image.open(io.BytesIO(b64decode(max(found, key=len)))).convert("RGB")
-    picture.thumbnail(CARD_SIZE)
-    buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=80)
-    return buffer.getvalue()
 
 
 def archive(lesson: Lesson) -> bytes:

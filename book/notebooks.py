@@ -3,11 +3,15 @@
 import re
 from collections.abc import Callable
 
-from markdown_text import headings, plain, split
+from markdown_text import headings, plain, slug, split
 
 COLAB_CELL = "Google Colab only"  # how the cell begins that is needed there and nowhere else
 PICTURE_TYPES = ("image/png", "image/svg+xml", "image/jpeg")
-ROW = re.compile(r"^\| *(?:the )?(\w+) notebook\b[^|\n]*\|.*?(\d+) s *\|$", re.MULTILINE)
+ROW = re.compile(
+    r"^\| *(?:the )?(?:whole (?=\w+ notebook))?(\w+) notebook\b[^|\n]*\|.*?(\d+) s *\|$",
+    re.MULTILINE,
+)
+MODEL_ROW = re.compile(r"^\| *([\w -]+), [^|\n]*\|.*\| (\d+) s *\|$", re.MULTILINE)
 WHOLE_RUN = re.compile(r"the whole (?:lesson|notebook): (\d+) s")
 
 
@@ -27,7 +31,8 @@ def seconds_to_run(notebook: dict, stem: str, measured: str, first: bool) -> int
 
     A notebook may print it at its end. In a README it is "243 s for the whole notebook", or the
     row of a table that begins with "whole notebook": both mean the lesson's first one. A row that
-    begins with "training notebook" means the one with this word in its name.
+    begins with "training notebook" means the one with this word in its name, one that begins with
+    "Mask R-CNN, " and ends with seconds the notebook mask_r_cnn_....
     """
     for cell in reversed(notebook["cells"]):
         for output in cell.get("outputs", []):
@@ -36,15 +41,11 @@ def seconds_to_run(notebook: dict, stem: str, measured: str, first: bool) -> int
     for row in ROW.finditer(measured):
         if row[1] in stem.split("_") or (first and row[1] == "whole"):
             return int(row[2])
+    for row in MODEL_ROW.finditer(measured):
+        if stem.startswith(slug(row[1]).replace("-", "_")):
+            return int(row[2])
     said = re.search(r"(\d+) s for the whole notebook", measured) if first else None
     return int(said[1]) if said else None
-
-
-def pictures(notebook: dict) -> list[str]:
-    """Return the PNG figures of a notebook, as base64."""
-    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
-    found = [output.get("data", {}).get("image/png") for output in outputs]
-    return ["".join(picture) for picture in found if picture]
 
 
 def first_sentence(text: str) -> str:

@@ -1,6 +1,7 @@
 """The papers: their names in the text, their entries in references.bib, and citations of them."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from pybtex.database import parse_file
@@ -12,9 +13,16 @@ TITLE = re.compile(r"^\*\*.+?\.\*\*.*?: \*(.+?)\*", re.MULTILINE)
 
 
 def keys_by_address(bibliography: Path) -> dict[str, str]:
-    """Return the key of every entry of a BibTeX file by the entry's address."""
+    """Return the key of every entry of a BibTeX file by its address."""
     entries = parse_file(str(bibliography), bib_format="bibtex").entries
-    return {entry.fields["url"]: key for key, entry in entries.items() if "url" in entry.fields}
+    return {address(entry.fields): key for key, entry in entries.items()}
+
+
+def address(fields: Mapping[str, str]) -> str:
+    """Return where an entry can be read: it has the number of arXiv, a DOI or an address."""
+    if "eprint" in fields:
+        return f"https://arxiv.org/abs/{fields['eprint']}"
+    return f"https://doi.org/{fields['doi']}" if "doi" in fields else fields["url"]
 
 
 def keys_by_name(literature: str, addresses: dict[str, str]) -> dict[str, str]:

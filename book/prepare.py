@@ -17,7 +17,6 @@ from first_page import first_page
 from lesson_pages import (
     Lesson,
     archive,
-    card_picture,
     first_code_free_cell,
     measured_cell,
     notebook_bar,
@@ -90,8 +89,6 @@ class Sources:
         theory = chapters.theory_of(lesson.name, self.chapters)
         text = readme_page(lesson, theory)
         self.write(f"{lesson.name}/index.md", self.page(text, f"{lesson.name}/README.md"))
-        if lesson.has_picture():
-            self.write(f"cards/{lesson.name}.webp", card_picture(lesson))
         self.write(f"extra/downloads/{lesson.name}.zip", archive(lesson))
         for notebook in lesson.notebooks:
             self.write(f"extra/{notebook.place}", notebook.path.read_bytes())

@@ -57,7 +57,8 @@ class SiteMap:
     def rewrite(self, text: str, page: str) -> str:
         """Return a page's Markdown with all links changed for the site.
 
-        A badge, which is a picture from another host inside a link, becomes the link's text.
+        A badge, which is a picture from another host inside a link, becomes the link's text. Behind
+        another link in the same line it is set off by a dot.
         """
 
         def change(match: re.Match[str]) -> str:
@@ -70,4 +71,5 @@ class SiteMap:
         def change_image(match: re.Match[str]) -> str:
             return f"{match[1]}{self.resolve(match[2], page)}"
 
+        text = re.sub(r"(?<=\)) (?=\[!\[)", " · ", text)
         return outside_code(text, lambda part: IMAGE.sub(change_image, LINK.sub(change, part)))

@@ -10,7 +10,8 @@ from sphinx.application import Sphinx
 
 def settle(app: Sphinx, tree: nodes.document) -> None:
     """Give every link to a type its full name, or make it plain text."""
-    names = [head.get("fullname", "") for head in tree.findall(addnodes.desc_signature)]
+    heads = tree.findall(addnodes.desc_signature)
+    names = [f"{head.get('module', '')}.{head.get('fullname', '')}" for head in heads]
     for link in list(tree.findall(addnodes.pending_xref)):
         if link.get("refdomain") != "py":
             continue

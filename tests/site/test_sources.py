@@ -215,6 +215,10 @@ def test_solutions_are_folded_below_their_headings() -> None:
         ("", "200 s of training, 243 s for the whole notebook", False, None),
         ("", "| whole notebook, goal 5 minutes | 339 s |", True, 339),
         ("", "| the training notebook | 6 minutes | 333 s |", False, 333),
+        ("", "| the whole training notebook, there | 333 s |", False, 333),
+        ("", "| whole notebook on detection | 43 s |", True, 43),
+        ("", "| YOLO training, five classes | 0.582 | 333 s |", False, 333),
+        ("", "| YOLO, five classes, no seconds | 0.582 |", False, None),
         ("", "| the other notebook | 6 minutes | 333 s |", False, None),
     ],
 )
