@@ -137,7 +137,7 @@ def draw_matching() -> Figure:
         rectangle(ax, box, colors[number], linewidth=2.5)
         x, y = box[0] + 4, box[1] + 4
         ax.text(x, y, str(number), color=colors[number], va="top", fontweight="bold")
-    for name, one, share in zip("abc", objects, (0.15, 0.85, 0.6), strict=True):
+    for name, one, share in zip("abc", objects, (0.5, 0.85, 0.6), strict=True):
         y, x = (np.quantile(side, share) for side in np.nonzero(one["mask"]))
         ax.text(x, y, name, ha="center", va="center", fontweight="bold")
     lines = "gray: 3 objects\n\nboxes: answers\nof 4 queries"

@@ -105,7 +105,7 @@ def draw_thresholds() -> Figure:
     widest = int(gaps.argmax())
     ends = [(coco.IOU_THRESHOLDS[widest], curve[widest]) for curve in curves]
     arrow(ax, *ends, arrowstyle="<|-|>")
-    ax.text(ends[0][0] + 0.006, ends[0][1] + 0.02, f"{gaps[widest]:.2f}", va="bottom")
+    ax.text(ends[1][0] + 0.008, ends[1][1] + 0.01, f"{gaps[widest]:.2f}", va="bottom")
     ax.set(xlabel="IoU threshold", ylabel="AP there", ylim=(-0.03, 1.04), yticks=(0, 0.5, 1))
     ax.set_xticks(coco.IOU_THRESHOLDS[::2])
     ax.legend(loc="lower left", borderpad=0)

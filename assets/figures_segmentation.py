@@ -35,7 +35,6 @@ RATES = (1, 2, 3)
 REACH = 4  # cells that the atrous figure shows to each side
 ALMOST_SURE = 0.9
 LIGHT_LETTERS_ABOVE = 0.7  # share of a cell of the confusion matrix
-SHORT_NAMES = {"vegetation": "plants", "pavement": "paving"}
 
 
 def class_names() -> tuple[str, ...]:
@@ -167,7 +166,7 @@ def _loss_of(losses: object, probability: torch.Tensor, gamma: float) -> float:
 
 def draw_confusion() -> Figure:
     """Lesson 03's prediction of the scene as a confusion matrix, with each class's IoU."""
-    names = [SHORT_NAMES.get(name, name) for name in class_names()]
+    names = class_names()
     truth = torch.from_numpy(scene().semantic)
     matrix = SEMANTIC.load("metrics").ConfusionMatrix(len(names))
     matrix.update(torch.from_numpy(semantic_map(predictions())).long(), truth)
@@ -196,7 +195,7 @@ def draw_confusion() -> Figure:
 
 
 MAKERS = (
-    FigureMaker("fcn.png", draw_fcn, "how good a label map of coarse cells can be at best"),
+    FigureMaker("fcn.png", draw_fcn, "a label map in cells of 8, 16 and 32 pixels"),
     FigureMaker("unet.svg", draw_unet, "U-Net with the shapes of lesson 03"),
     FigureMaker("atrous.svg", draw_atrous, "which cells a kernel reads at rates 1, 2 and 3"),
     FigureMaker("losses.svg", draw_losses, "cross-entropy and focal loss of one pixel"),

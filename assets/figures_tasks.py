@@ -29,7 +29,7 @@ from street_scene import decode_mask, predictions, scene, semantic_map
 MASK_ALPHA = 0.62
 SURE = 0.5  # the score from which a class counts as seen
 FEWEST_PIXELS_NAMED = 0.02  # share of the picture; smaller areas get no name
-NAME_SIZE = 70, 16  # pixels of the picture that a class name takes at most
+NAME_SIZE = 70, 24  # pixels of the picture that a class name takes at most
 
 
 def draw_tasks(image: np.ndarray, found: dict[str, Any]) -> Figure:
