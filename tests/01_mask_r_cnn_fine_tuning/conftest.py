@@ -15,8 +15,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "01_mask_r_cnn_fine_tuning"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # two lessons' tests run side by side; threads that wait cost more
 
 
 @pytest.fixture(scope="session")

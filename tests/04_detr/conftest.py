@@ -14,8 +14,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "04_detr"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # two lessons' tests run side by side; threads that wait cost more
 
 
 @pytest.fixture(scope="session")

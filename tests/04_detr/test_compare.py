@@ -52,5 +52,5 @@ def test_what_is_stored_is_whole():
 @pytest.mark.full
 def test_a_stored_training_made_again_gives_what_is_stored():
     stored = read_comparison(compare.RESULTS / "ideas.json")["+ denoising"][0]
-    again = compare.train_with(stored["seed"], **compare.IDEAS["+ denoising"])
+    again = compare.COMPARISONS["ideas"][1]["+ denoising"](stored["seed"])
     assert again["bbox"]["AP"] == pytest.approx(stored["bbox"]["AP"], abs=0.05)

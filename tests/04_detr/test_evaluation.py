@@ -63,11 +63,28 @@ def test_who_knows_all_is_perfect(pictures):
 
 
 def test_duplicates_cost_and_suppression_removes_them(pictures):
-    truth, found = collect(Knowing(pictures, twice=True), pictures, progress=False)
+    truth, (found,) = collect(Knowing(pictures, twice=True), pictures, progress=False)
     kept = suppress(found)
     sure = [one for one in found if one["score"] > 0.5]
     assert 2 * sum(one["score"] > 0.5 for one in kept) == len(sure)
     assert coco_metrics(truth, kept)["bbox"]["AP"] == pytest.approx(1)
+
+
+class Learning(Knowing):
+    """Knows all in its second stage, and places the boxes a little off in its first."""
+
+    def forward(self, images):
+        outputs = super().forward(images)
+        first = outputs | {"boxes_cxcywh": outputs["boxes_cxcywh"] + 0.02}
+        return {name: torch.cat((first[name], outputs[name])) for name in outputs}
+
+
+def test_one_pass_gives_the_answers_of_every_stage(pictures):
+    truth, (first, last) = collect(Learning(pictures), pictures, progress=False, stages=range(2))
+    for stage, entries in enumerate((first, last)):
+        assert collect(Learning(pictures), pictures, False, stages=[stage])[1] == [entries]
+    assert coco_metrics(truth, first)["bbox"]["AP"] < 0.95
+    assert coco_metrics(truth, last)["bbox"]["AP"] == pytest.approx(1)
 
 
 def test_suppression_against_torchvisions_class_by_class():
