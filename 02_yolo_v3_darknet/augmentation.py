@@ -78,7 +78,7 @@ def letterbox_map(width: int, height: int, size: InputSize) -> np.ndarray:
 
     Args:
         width, height: of the photo in pixels.
-        size: of the input in pixels; see `input_size`.
+        size: of the input in pixels; see `boxes.height_width`.
 
     Returns:
         float64 (2, 3): x' = m[0, 0] x + m[0, 2], y' = m[1, 1] y + m[1, 2].
@@ -215,7 +215,7 @@ def augment(
 
     Args:
         samples: one, or four.
-        size: of the result in pixels; see `input_size`.
+        size: of the result in pixels; see `boxes.height_width`.
         settings: how strongly.
         random: where all random numbers come from.
     """

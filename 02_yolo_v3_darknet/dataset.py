@@ -108,7 +108,7 @@ class TrainingPhotos(Dataset):
 
     Args:
         photos: what to learn from.
-        size: of the network's input in pixels; see `darknet.size`.
+        size: of the network's input in pixels; see `boxes.height_width`.
         augmentation: how strongly photos are changed.
     """
 

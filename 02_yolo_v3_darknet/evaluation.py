@@ -58,7 +58,7 @@ def find_all(
     Args:
         model: the network; it is not changed.
         photos: where to look.
-        input_size: of the network's input in pixels; see `input_size`.
+        input_size: of the network's input in pixels; see `boxes.height_width`.
         batch_size: photos that go through the network together.
         score_threshold: only objects with a score above it are returned.
         iou_threshold: of two boxes of one class that overlap more, the better one stays.

@@ -1,4 +1,4 @@
-"""The settings of a training, and three presets to begin with."""
+"""The settings of a training, and four presets to begin with."""
 
 from __future__ import annotations
 

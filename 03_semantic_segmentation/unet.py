@@ -3,7 +3,7 @@
 Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation"
 (2015), section 2. Deviations, all of them common today:
 
-- Convolutions are padded with zeros. The paper's lose a border of two pixels each, so that its
+- Convolutions are padded with zeros. The paper's lose one pixel at every side each, so that its
   output is smaller than its input (388 from 572) and skipped maps have to be cropped; here the
   output has the size of the input.
 - Any input size works, from 1 x 1: pooling rounds up, and the decoder cuts the row or column that
@@ -60,7 +60,7 @@ class Encoder(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Double the size with a 2 x 2 up-convolution, add the skipped map, convolve twice."""
+    """Double the size with a 2 x 2 up-convolution, join the skipped map, convolve twice."""
 
     def __init__(self, in_channels: int, out_channels: int, skip: bool) -> None:
         super().__init__()

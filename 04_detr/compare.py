@@ -57,11 +57,12 @@ def train_with(seed: int, **changes: Any) -> dict[str, Any]:
     settings = make_settings("street", seed=seed, **changes)
     data = load_data(settings, progress=False)
     run = train(settings, data, None, progress=False)
+    names = STAGES[-len(run.model.class_heads) :]
+    truth, found = collect(run.model, data.test, progress=False, stages=range(len(names)))
     stages, metrics = {}, {}
-    for stage, name in enumerate(STAGES[-len(run.model.class_heads) :]):
-        truth, found = collect(run.model, data.test, progress=False, stage=stage)
-        metrics = coco_metrics(truth, found)
-        kept = coco_metrics(truth, suppress(found, SUPPRESSION_IOU))
+    for name, entries in zip(names, found, strict=True):
+        metrics = coco_metrics(truth, entries)
+        kept = coco_metrics(truth, suppress(entries, SUPPRESSION_IOU))
         stages[name] = {"AP": metrics["bbox"]["AP"], "suppressed": kept["bbox"]["AP"]}
     losses = [[step, one["loss"]] for step, one in enumerate(run.history)]
     return {**metrics, "stages": stages, "history": losses[::EVERY], "seconds": run.seconds}

@@ -127,7 +127,7 @@ def evaluate(
     """
     from common.coco_metrics import coco_metrics  # what only measuring needs, predicting leaves out
 
-    truth, found = collect(model, dataset, progress, max_detections)
+    truth, (found,) = collect(model, dataset, progress, max_detections)
     return coco_metrics(truth, found, max_detections)
 
 
@@ -137,26 +137,29 @@ def collect(
     dataset: Any,
     progress: bool = True,
     max_detections: int = MAX_DETECTIONS,
-    stage: int = -1,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return what is true, as COCO's annotation dict, and what was found, as COCO's result list.
+    stages: Sequence[int] = (-1,),
+) -> tuple[dict[str, Any], list[list[dict[str, Any]]]]:
+    """Return what is true, as COCO's annotation dict, and of each stage what it found.
 
-    Arguments as for `evaluate`; `stage` says whose answers, see `detections`.
+    Arguments as for `evaluate`; `stages` says whose answers, see `detections`. What a stage found
+    is COCO's result list.
     """
     from common.coco_truth import coco_detections, coco_truth
     from common.loading import evaluation_loader
 
     labels, device, training = dataset.labels, next(model.parameters()).device, model.training
-    records, entries = {one.image_id: one for one in labels.images}, []
+    records, entries = {one.image_id: one for one in labels.images}, [[] for _ in stages]
     batches = evaluation_loader(dataset, BATCH_SIZE)
     model.eval()
     for images, targets in tqdm(batches, "evaluating", disable=not progress, leave=False):
-        found = detections(model(to_input(images, device)), max_detections, stage)
-        for one, target in zip(found, targets, strict=True):
-            record = records[target["image_id"]]
-            boxes = to_photo(one["boxes_cxcywh"], dataset.size, record.height, record.width)
-            ids = [labels.category_ids[label] for label in one["classes"].tolist()]
-            entries += coco_detections(record.image_id, boxes, one["scores"], ids)
+        outputs = model(to_input(images, device))
+        for stage, listed in zip(stages, entries, strict=True):
+            found = detections(outputs, max_detections, stage)
+            for one, target in zip(found, targets, strict=True):
+                record = records[target["image_id"]]
+                boxes = to_photo(one["boxes_cxcywh"], dataset.size, record.height, record.width)
+                ids = [labels.category_ids[label] for label in one["classes"].tolist()]
+                listed += coco_detections(record.image_id, boxes, one["scores"], ids)
     model.train(training)
     return coco_truth(labels), entries
 

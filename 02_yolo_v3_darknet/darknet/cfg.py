@@ -2,7 +2,7 @@
 
 A .cfg file is the text form of a network: one `[block]` a layer, in the order in which they run,
 with `key=value` lines below it. Lines that start with `#` or `;` are comments. The format and its
-defaults are those of Darknet (Redmon, 2013-2018, https://pjreddie.com/darknet); a test compares
+defaults are those of Darknet (Redmon, 2013-2016, https://pjreddie.com/darknet); a test compares
 what is read here with what OpenCV's importer and Darknet itself make of the same file. Of a key
 that stands twice in a block, the first counts, as there; it is said on stderr.
 

@@ -8,7 +8,6 @@ colours. Where each object has a mask, a colour of its own keeps it apart from i
 from collections.abc import Sequence
 
 import cv2
-import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
@@ -83,20 +82,20 @@ def draw_detections(
         ax.imshow(_mask_overlay(masks, labels))
     scores = [None] * len(labels) if scores is None else scores
     for (x1, y1, x2, y2), label, score in zip(boxes_xyxy, labels, scores, strict=True):
-        color = [value / 255 for value in class_color(int(label))]
+        rgb = class_color(int(label))
+        color, ink = np.array(rgb) / 255, np.array(text_color(rgb)) / 255
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=color, linewidth=2))
         above = y1 > 0.06 * len(image)  # a caption above the image's edge would be cut off
-        text = ax.text(
+        ax.text(
             max(x1, 0),
             y1 if above else max(y1, 0),
             caption(int(label), score, class_names),
-            color=color,
+            color=ink,
             fontsize=8,
-            fontweight="bold",
             verticalalignment="bottom" if above else "top",
             clip_on=True,
+            bbox={"facecolor": color, "edgecolor": "none", "pad": 1},
         )
-        text.set_path_effects([effects.withStroke(linewidth=2, foreground="black")])
     return ax
 
 
