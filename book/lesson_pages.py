@@ -109,7 +109,7 @@ def notebook_bar(notebook: Notebook, lesson: Lesson) -> str:
         first=notebook is lesson.notebooks[0],
     )
     facts = [f"{minutes(text)} min to read"]
-    facts += [f"{duration(seconds)} to run on a laptop"] if seconds else []
+    facts += [f"{duration(seconds)} to run on two CPU cores"] if seconds else []
     return bar(
         [
             button(f"{COLAB}/{notebook.place}", "Open in Colab", "first"),
