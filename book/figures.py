@@ -3,16 +3,11 @@
 import re
 from pathlib import Path
 
-from markdown_text import LINK, Section, split
+from markdown_text import LINK, split
 from repository import lesson_folders
 from site_map import PICTURES
 
 TAG = re.compile(r'<img src="(?P<path>assets/[^"]+)"[^>]* alt="(?P<text>[^"]*)">')
-
-
-def sections(section: Section) -> list[Section]:
-    """Return a section and all sections in it, in their order."""
-    return [section] + [one for child in section.children for one in sections(child)]
 
 
 def uses(root: Path) -> dict[str, tuple[str, str]]:
@@ -20,7 +15,7 @@ def uses(root: Path) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for page in [root / "README.md", *(folder / "README.md" for folder in lesson_folders(root))]:
         place = page.relative_to(root).as_posix()
-        for section in sections(split(page.read_text(encoding="utf-8"))):
+        for section in split(page.read_text(encoding="utf-8")).all():
             links = LINK.finditer(section.text)
             pictures = [(m[3], m[2]) for m in links if m[1] and "assets/" in m[3]]
             pictures += [(m["path"], m["text"]) for m in TAG.finditer(section.text)]

@@ -27,15 +27,17 @@ class Section:
         parts = [f"{'#' * level} {self.title}\n\n{self.text.strip()}\n"]
         return "\n".join(parts + [child.markdown(level + 1) for child in self.children])
 
+    def all(self) -> list["Section"]:
+        """Return this section and all sections in it, in their order."""
+        return [self] + [one for child in self.children for one in child.all()]
+
     def anchors(self) -> list[str]:
         """Return the anchors of this section and all sections in it."""
-        return [self.anchor] + [name for child in self.children for name in child.anchors()]
+        return [one.anchor for one in self.all()]
 
     def find(self, anchor: str) -> "Section | None":
         """Return the section of that anchor, this one or one in it; None where there is none."""
-        if anchor == self.anchor:
-            return self
-        return next((found for child in self.children if (found := child.find(anchor))), None)
+        return next((one for one in self.all() if one.anchor == anchor), None)
 
 
 def plain(text: str) -> str:
